@@ -1,0 +1,90 @@
+"""Window geometry: kernel, stride, padding and dilation on three spatial axes.
+
+Every operation that slides a window (convolution, pooling) describes it with one :class:`Window`. One and two spatial
+axes are three with leading unit axes, so that every kernel is written once for any rank.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Triple = tuple[int, int, int]
+Pairs = tuple[tuple[int, int], ...]
+
+
+class Window(NamedTuple):
+    """A sliding window on the axes (depth, height, width): seven triples of ints."""
+
+    input_size: Triple
+    kernel_size: Triple
+    stride: Triple
+    padding_before: Triple
+    padding_after: Triple
+    dilation: Triple
+    output_size: Triple
+
+    def packed(self) -> npt.NDArray[np.int64]:
+        """The same numbers as an int64 array of shape (7, 3), the form that compiled kernels take."""
+        return _packed(self)
+
+
+@lru_cache(maxsize=1024)
+def _packed(window: Window) -> npt.NDArray[np.int64]:
+    table = np.array(window, dtype=np.int64)
+    table.setflags(write=False)
+    return table
+
+
+def output_size(
+    size: int, kernel: int, stride: int, before: int, after: int, dilation: int, *, ceil_mode: bool = False
+) -> int:
+    """Number of window positions on one axis; zero or less where the window does not fit.
+
+    With ``ceil_mode`` a last, partial window counts unless it would start in the padding after the input (the rule of
+    PyTorch and of ONNX 22).
+    """
+    span = size + before + after - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return span // stride + 1
+    count = -(-span // stride) + 1
+    if (count - 1) * stride >= size + before:
+        count -= 1
+    return count
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int, *, lower: bool = False) -> tuple[int, int]:
+    """The (before, after) pair that gives ``ceil(size / stride)`` outputs; the odd element goes after (or before)."""
+    count = -(-size // stride)
+    total = max((count - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    small, large = total // 2, total - total // 2
+    return (large, small) if lower else (small, large)
+
+
+@lru_cache(maxsize=1024)
+def make_window(
+    input_size: tuple[int, ...],
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Pairs | str,
+    dilation: tuple[int, ...],
+    ceil_mode: bool = False,
+) -> Window:
+    """Build the :class:`Window` of arguments that are already checked; ``padding`` is pairs, "same" or "same_lower"."""
+    if isinstance(padding, str):
+        lower = padding == "same_lower"
+        padding = tuple(
+            same_padding(*axis, lower=lower) for axis in zip(input_size, kernel_size, stride, dilation, strict=True)
+        )
+    before, after = zip(*padding, strict=True)
+    count = tuple(
+        output_size(*axis, ceil_mode=ceil_mode)
+        for axis in zip(input_size, kernel_size, stride, before, after, dilation, strict=True)
+    )
+    ones, zeros = (1,) * (3 - len(input_size)), (0,) * (3 - len(input_size))
+    leading = (ones, ones, ones, zeros, zeros, ones, ones)
+    axes = (input_size, kernel_size, stride, before, after, dilation, count)
+    return Window(*(lead + axis for lead, axis in zip(leading, axes, strict=True)))  # type: ignore[arg-type]

@@ -1,0 +1,67 @@
+"""Memory order of arrays, and the moves between it and what the micro-kernel reads and writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+# ------------------------------------------------------------------------------------- arrays as kernels take and give them
+def is_channels_last(x: Array) -> bool:
+    """Whether the channel axis of (N, C, *spatial) is the fastest in memory."""
+    return x.ndim > 2 and abs(x.strides[1]) < min(abs(s) for s in x.strides[2:])
+
+
+def flat(x: Array) -> tuple[Array, bool]:
+    """``x`` as a read-only 1-D view in memory order, and whether that order is channels-last; copied if it has gaps.
+
+    Kernels always see the same array type (1-D, contiguous, read-only), so each compiles once per dtype.
+    """
+    channels_last = is_channels_last(x)
+    ordered = np.moveaxis(x, 1, -1) if channels_last else x
+    view = np.ascontiguousarray(ordered).reshape(-1)
+    if not view.flags.aligned:
+        view = view.copy()
+    view = view.view(np.ndarray)
+    view.setflags(write=False)
+    return view, channels_last
+
+
+def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, channels_last: bool) -> Array:
+    """A new array of shape (N, C, *spatial) in the memory order asked for."""
+    if not channels_last:
+        return np.empty(shape, dtype)
+    return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
+
+
+def target(
+    out: Array | None, shape: tuple[int, ...], dtype: npt.DTypeLike, channels_last: bool, *inputs: Array | None
+) -> Array:
+    """The array a kernel writes: ``out`` where its memory order allows and no input overlaps it, else a new one."""
+    if out is not None and _writable_in_place(out, channels_last):
+        if not any(x is not None and np.may_share_memory(out, x) for x in inputs):
+            return out
+    return empty(shape, dtype, channels_last)
+
+
+def _writable_in_place(out: Array, channels_last: bool) -> bool:
+    ordered = np.moveaxis(out, 1, -1) if channels_last else out
+    return bool(ordered.flags.c_contiguous and ordered.flags.aligned)
+
+
+def flat_target(result: Array, channels_last: bool) -> Array:
+    """The 1-D writable view in memory order of an array that :func:`target` returned."""
+    ordered = np.moveaxis(result, 1, -1) if channels_last else result
+    return ordered.reshape(-1).view(np.ndarray)
+
+
+def deliver(result: Array, out: Array | None) -> Array:
+    """``result``, moved into ``out`` where the caller gave one and the kernel could not write to it directly."""
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out
