@@ -12,8 +12,8 @@ Array = npt.NDArray[Any]
 
 # ------------------------------------------------------------------------------------- arrays as kernels take and give them
 def is_channels_last(x: Array) -> bool:
-    """Whether the channel axis of (N, C, *spatial) is the fastest in memory."""
-    return x.ndim > 2 and abs(x.strides[1]) < min(abs(s) for s in x.strides[2:])
+    """Whether the channel axis of (N, C, *spatial) is the fastest in memory (an inserted axis of stride 0 is not)."""
+    return x.ndim > 2 and 0 < abs(x.strides[1]) < min(abs(s) for s in x.strides[2:])
 
 
 def flat(x: Array) -> tuple[Array, bool]:
