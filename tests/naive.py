@@ -1,0 +1,139 @@
+"""What every operation means: any rank, slow and obvious.
+
+Arrays are ``(N, C, *spatial)`` with any number of spatial axes; there is no unbatched form, no memory order and no
+``out=`` here. Floats are computed in float64 and integers in int64, exactly. Loops run over window positions one by one.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+
+def exact(x):
+    """``x`` in the type that sums are formed in."""
+    x = np.asarray(x)
+    return x.astype(np.float64 if x.dtype.kind == "f" else np.int64)
+
+
+# ------------------------------------------------------------------------------------------------------ sliding windows
+def per_axis(value, count):
+    """One int per spatial axis."""
+    return (int(value),) * count if np.ndim(value) == 0 else tuple(int(item) for item in value)
+
+
+def padding_pairs(padding, size, kernel, stride, dilation):
+    """Every form of ``padding`` as one (before, after) pair per spatial axis."""
+    if isinstance(padding, str):
+        return [_padding_by_name(padding, *axis) for axis in zip(size, kernel, stride, dilation, strict=True)]
+    if np.ndim(padding) == 2:
+        return [(int(before), int(after)) for before, after in padding]
+    return [(p, p) for p in per_axis(padding, len(size))]
+
+
+def _padding_by_name(name, size, kernel, stride, dilation):
+    """The fewest padded elements, as evenly as possible, that give ceil(size / stride) window positions."""
+    if name == "valid":
+        return 0, 0
+    total = 0
+    while (size + total - (dilation * (kernel - 1) + 1)) // stride + 1 < int(np.ceil(size / stride)):
+        total += 1
+    less, more = total // 2, total - total // 2
+    return {"same": (less, more), "same_lower": (more, less)}[name]
+
+
+def pad(x, pairs, value=0):
+    """``x`` with ``value`` around its spatial axes."""
+    return np.pad(x, [(0, 0), (0, 0), *pairs], constant_values=value)
+
+
+def unpad(x, pairs):
+    """The part of a padded array that lies inside the padding."""
+    inside = (slice(before, length - after) for (before, after), length in zip(pairs, x.shape[2:], strict=True))
+    return x[(slice(None), slice(None), *inside)]
+
+
+def positions(size, pairs, kernel, stride, dilation):
+    """For every window position its index in the output, and the slices of the padded input that it covers."""
+    starts = []
+    for length, (before, after), k, s, d in zip(size, pairs, kernel, stride, dilation, strict=True):
+        starts.append(range(0, before + length + after - d * (k - 1), s))
+    for index in itertools.product(*(range(len(axis)) for axis in starts)):
+        begin = [axis[i] for axis, i in zip(starts, index, strict=True)]
+        yield index, tuple(slice(b, b + d * (k - 1) + 1, d) for b, k, d in zip(begin, kernel, dilation, strict=True))
+
+
+class Sliding:
+    """The geometry of one call: pairs of padding, output size and window positions."""
+
+    def __init__(self, size, kernel, stride=1, padding=0, dilation=1):
+        stride, dilation = per_axis(stride, len(size)), per_axis(dilation, len(size))
+        self.pairs = padding_pairs(padding, size, kernel, stride, dilation)
+        self.positions = list(positions(size, self.pairs, kernel, stride, dilation))
+        self.output_size = tuple(i + 1 for i in self.positions[-1][0]) if self.positions else None
+
+
+# ---------------------------------------------------------------------------------------------------------- convolution
+def group_slices(channels, groups):
+    """The channels of each group."""
+    width = channels // groups
+    return [slice(g * width, (g + 1) * width) for g in range(groups)]
+
+
+def conv_forward(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """y[n, o, p] = bias[o] + sum over c and k of padded[n, c, p * stride + k * dilation] * weight[o, c, k].
+
+    ``c`` runs over the input channels of the group that ``o`` belongs to.
+    """
+    x, weight = exact(x), exact(weight)
+    sliding = Sliding(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    padded = pad(x, sliding.pairs)
+    y = np.zeros((len(x), len(weight), *sliding.output_size), np.result_type(x, weight))
+    summed = tuple(range(1, x.ndim))
+    for ins, outs in zip(group_slices(x.shape[1], groups), group_slices(len(weight), groups), strict=True):
+        for index, window in sliding.positions:
+            y[(slice(None), outs, *index)] = np.tensordot(padded[:, ins][(..., *window)], weight[outs], (summed, summed))
+    return y if bias is None else y + exact(bias).reshape(-1, *[1] * (x.ndim - 2))
+
+
+def conv_backward_input(grad_out, weight, input_shape, stride=1, padding=0, dilation=1, groups=1):
+    """Every output hands its gradient, times the weight, to the inputs that it was computed from."""
+    grad_out, weight = exact(grad_out), exact(weight)
+    sliding = Sliding(input_shape[2:], weight.shape[2:], stride, padding, dilation)
+    grad_x = pad(np.zeros(input_shape, np.result_type(grad_out, weight)), sliding.pairs)
+    for ins, outs in zip(group_slices(input_shape[1], groups), group_slices(len(weight), groups), strict=True):
+        for index, window in sliding.positions:
+            grad_x[:, ins][(..., *window)] += np.tensordot(grad_out[(slice(None), outs, *index)], weight[outs], 1)
+    return unpad(grad_x, sliding.pairs)
+
+
+def conv_backward_weight(grad_out, x, weight_shape, stride=1, padding=0, dilation=1, groups=1):
+    """Every output hands its gradient, times the inputs that it was computed from, to the weights."""
+    grad_out, x = exact(grad_out), exact(x)
+    sliding = Sliding(x.shape[2:], weight_shape[2:], stride, padding, dilation)
+    padded = pad(x, sliding.pairs)
+    grad_weight = np.zeros(weight_shape, np.result_type(grad_out, x))
+    for ins, outs in zip(group_slices(x.shape[1], groups), group_slices(weight_shape[0], groups), strict=True):
+        for index, window in sliding.positions:
+            grad_weight[outs] += np.tensordot(grad_out[(slice(None), outs, *index)].T, padded[:, ins][(..., *window)], 1)
+    return grad_weight
+
+
+def conv_backward_bias(grad_out):
+    """Every output adds its channel's bias once."""
+    return exact(grad_out).sum(axis=(0, *range(2, np.ndim(grad_out))))
+
+
+# --------------------------------------------------------------------------------------------------------------- linear
+def linear_forward(x, weight, bias=None):
+    """y[..., o] = bias[o] + sum over i of x[..., i] * weight[o, i]."""
+    y = exact(x) @ exact(weight).T
+    return y if bias is None else y + exact(bias)
+
+
+def linear_backward(grad_out, x, weight):
+    """Gradients of x, weight and bias."""
+    grad_out, x, weight = exact(grad_out), exact(x), exact(weight)
+    rows, grad_rows = x.reshape(-1, x.shape[-1]), grad_out.reshape(-1, grad_out.shape[-1])
+    return grad_out @ weight, grad_rows.T @ rows, grad_rows.sum(axis=0)
