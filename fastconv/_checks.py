@@ -6,30 +6,37 @@ A message names the argument, what was given and what was expected. Wrong kinds 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._window import Window, make_window
+from fastconv._window import Pairs, Window, make_window
 
 Array = npt.NDArray[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-LIMIT = 2**62  # bytes and offsets stay far inside int64
+ALGORITHMS = ("auto", "direct", "winograd", "fft")
+LIMIT = 2**31  # of one size or step; sums and products of a few of them stay inside int64
+ELEMENTS = 2**47  # of one padded image; more than a process can address
 
 
+# ---------------------------------------------------------------------------------------------- ints, sizes and options
 def integer(name: str, value: Any, minimum: int) -> int:
     """``value`` as an int of at least ``minimum``; bools and floats are refused."""
+    if type(value) is int and minimum <= value < LIMIT:  # the usual case, and this runs often
+        return value
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an int, got {value!r}") from None
-    if not minimum <= number < 2**31:
+    if not minimum <= number < LIMIT:
         raise ValueError(f"{name} must be at least {minimum} and below 2**31, got {number}")
     return number
 
@@ -43,8 +50,10 @@ def integers(name: str, value: Any, count: int, minimum: int) -> tuple[int, ...]
     return (integer(name, value, minimum),) * count
 
 
-def padding(value: Any, count: int) -> tuple[tuple[int, int], ...] | str:
+def padding(value: Any, count: int) -> Pairs | str:
     """``padding`` as one (before, after) pair per axis, or "same" / "same_lower"."""
+    if type(value) is int and 0 <= value < LIMIT:
+        return ((value, value),) * count
     if isinstance(value, str):
         if value == "valid":
             return ((0, 0),) * count
@@ -58,6 +67,26 @@ def padding(value: Any, count: int) -> tuple[tuple[int, int], ...] | str:
     return tuple((item, item) for item in integers("padding", value, count, 0))
 
 
+def algorithm(value: Any) -> None:
+    """The algorithm is known, and there for these arguments."""
+    if not isinstance(value, str) or value not in ALGORITHMS:
+        raise ValueError(f'algorithm must be "auto", "direct", "winograd" or "fft", got {value!r}')
+    if value not in ("auto", "direct"):
+        raise ValueError(
+            f'algorithm "{value}" cannot serve these arguments: this version computes every convolution by "direct"'
+        )
+
+
+def activation(value: Any) -> bool:
+    """Whether the result passes through ReLU."""
+    if value is None:
+        return False
+    if isinstance(value, str) and value == "relu":
+        return True
+    raise ValueError(f'activation must be None or "relu", got {value!r}')
+
+
+# --------------------------------------------------------------------------------------------------- arrays and shapes
 def array(name: str, value: Any, ndims: Sequence[int], dtypes: Sequence[np.dtype[Any]] = FLOATS) -> None:
     """``value`` (a NumPy or CUDA array) has one of these ranks and one of these dtypes."""
     if value.ndim not in ndims:
@@ -101,6 +130,7 @@ def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         raise ValueError("out must be writable, got a read-only array")
 
 
+# ------------------------------------------------------------------------------------------------------------- windows
 def window(
     input_size: tuple[int, ...],
     kernel_size: tuple[int, ...],
@@ -111,15 +141,88 @@ def window(
 ) -> Window:
     """The :class:`Window` of checked arguments; the window must fit into the padded input at least once."""
     count = len(input_size)
-    strides = integers("stride", stride, count, 1)
-    dilations = integers("dilation", dilation, count, 1)
-    result = make_window(input_size, kernel_size, strides, padding(pad, count), dilations, bool(ceil_mode))
-    if min(result.output_size) <= 0:
-        axis = next(a for a in range(3) if result.output_size[a] <= 0)
-        reach = result.dilation[axis] * (result.kernel_size[axis] - 1) + 1
-        padded = result.input_size[axis] + result.padding_before[axis] + result.padding_after[axis]
-        raise ValueError(
-            f"kernel_size {kernel_size} with dilation {dilations} spans {reach} elements on spatial axis "
-            f"{axis - 3 + count}, more than the padded input's {padded}"
-        )
+    strides, dilations = integers("stride", stride, count, 1), integers("dilation", dilation, count, 1)
+    return _fitting_window(input_size, kernel_size, strides, padding(pad, count), dilations, bool(ceil_mode))
+
+
+@lru_cache(maxsize=1024)
+def _fitting_window(
+    input_size: tuple[int, ...],
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: Pairs | str,
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> Window:
+    result = make_window(input_size, kernel_size, stride, pad, dilation, ceil_mode)
+    padded = tuple(map(sum, zip(result.input_size, result.padding_before, result.padding_after, strict=True)))
+    if math.prod(padded) > ELEMENTS:
+        raise ValueError(f"padding must leave at most 2**47 elements per channel, got {padded} of them")
+    for axis, count in enumerate(result.output_size):
+        if count <= 0:
+            reach = result.dilation[axis] * (result.kernel_size[axis] - 1) + 1
+            raise ValueError(
+                f"kernel_size {kernel_size} with dilation {dilation} must fit into the padded input, got a reach of "
+                f"{reach} on spatial axis {axis - 3 + len(input_size)}, where the padded input has {padded[axis]}"
+            )
     return result
+
+
+def convolution(
+    input_name: str,
+    input_shape: tuple[int, ...],
+    weight_name: str,
+    weight_shape: tuple[int, ...],
+    stride: Any,
+    pad: Any,
+    dilation: Any,
+    groups: Any,
+) -> tuple[Window, int, tuple[int, ...]]:
+    """The :class:`Window` of a convolution of checked arrays or shapes, its groups and the shape of its result."""
+    count = len(weight_shape) - 2
+    strides, dilations = integers("stride", stride, count, 1), integers("dilation", dilation, count, 1)
+    pads, groups = padding(pad, count), integer("groups", groups, 1)
+    return _convolution(input_name, input_shape, weight_name, weight_shape, strides, pads, dilations, groups)
+
+
+@lru_cache(maxsize=1024)
+def _convolution(
+    input_name: str,
+    input_shape: tuple[int, ...],
+    weight_name: str,
+    weight_shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: Pairs | str,
+    dilation: tuple[int, ...],
+    groups: int,
+) -> tuple[Window, int, tuple[int, ...]]:
+    out_channels, group_channels, *kernel_size = weight_shape
+    count = len(kernel_size)
+    channels, batch = input_shape[-count - 1], input_shape[: -count - 1]
+    if group_channels * groups != channels:
+        raise ValueError(
+            f"{input_name} must have {group_channels * groups} channels ({weight_name}[1] * groups = "
+            f"{group_channels} * {groups}), got {channels} (shape {input_shape})"
+        )
+    if out_channels % groups:
+        raise ValueError(f"{weight_name}[0] must be a multiple of groups = {groups}, got {out_channels}")
+    if min(kernel_size) < 1:
+        raise ValueError(f"{weight_name}[2:], the kernel size, must be at least 1, got {tuple(kernel_size)}")
+    result = _fitting_window(input_shape[-count:], tuple(kernel_size), stride, pad, dilation, False)
+    return result, groups, (*batch, out_channels, *result.output_size[3 - count :])
+
+
+# -------------------------------------------------------------------------------------------------------- dense layers
+def linear(x: Any, weight: Any) -> tuple[int, ...]:
+    """Input and weight of a dense layer fit; the shape of its result."""
+    if x.ndim < 1:
+        raise ValueError(f"x must have at least 1 dimension, got 0 (shape {x.shape})")
+    array("x", x, (x.ndim,))
+    array("weight", weight, (2,))
+    same_dtype("weight", weight, "x", x)
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"x must have weight.shape[1] = {weight.shape[1]} elements on its last axis, got {x.shape[-1]} "
+            f"(shape {tuple(x.shape)})"
+        )
+    return (*x.shape[:-1], weight.shape[0])

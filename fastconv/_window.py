@@ -6,11 +6,16 @@ axes are three with leading unit axes, so that every kernel is written once for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
+
+# What public functions take: one int for all spatial axes or one each; for padding also pairs and names.
+Sizes = SupportsIndex | Sequence[SupportsIndex]
+Padding = Sizes | Sequence[tuple[SupportsIndex, SupportsIndex]] | str
 
 Triple = tuple[int, int, int]
 Pairs = tuple[tuple[int, int], ...]
@@ -64,7 +69,6 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int, *, lower: b
     return (large, small) if lower else (small, large)
 
 
-@lru_cache(maxsize=1024)
 def make_window(
     input_size: tuple[int, ...],
     kernel_size: tuple[int, ...],
@@ -87,4 +91,4 @@ def make_window(
     ones, zeros = (1,) * (3 - len(input_size)), (0,) * (3 - len(input_size))
     leading = (ones, ones, ones, zeros, zeros, ones, ones)
     axes = (input_size, kernel_size, stride, before, after, dilation, count)
-    return Window(*(lead + axis for lead, axis in zip(leading, axes, strict=True)))  # type: ignore[arg-type]
+    return Window(*(lead + axis for lead, axis in zip(leading, axes, strict=True)))
