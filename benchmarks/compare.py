@@ -1,0 +1,308 @@
+"""fastconv beside PyTorch and ONNX Runtime in one run: time, GFLOP/s, share of the measured peak and ratios.
+
+Arrays are channels-first going in and coming out, and whatever a library does to them in between is timed. Every
+contender gets the same arrays and the same number of threads, and their results are compared before anything is timed.
+Times are medians over rounds; each round times every contender, and the machine's peak, once, so that a change of the
+machine's speed meets them all alike.
+
+    python benchmarks/compare.py --threads 1 --ops conv --algorithm direct
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SLOT = 0.01  # seconds that a contender is timed for in a round, at least one call
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ops", default="conv", help="of conv, pool, activation, loss, linear; commas between them")
+    parser.add_argument("--passes", default="", help="of forward, backward, backward_input, backward_weight")
+    parser.add_argument("--layers", default="", help="only layers whose name contains one of these")
+    parser.add_argument("--algorithm", choices=("direct", "auto"), default="auto", help="fastconv's convolution")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--quick", action="store_true", help="3 rounds")
+    parser.add_argument("--no-peers", action="store_true", help="fastconv alone")
+    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="also write the tables to a file")
+    return parser.parse_args()
+
+
+# ------------------------------------------------------------------------------------------------------------ measuring
+class Result(NamedTuple):
+    """A case's median seconds for each contender, and the median peak in its rounds."""
+
+    case: Any
+    seconds: dict[str, float]
+    peak: float  # GFLOP/s
+
+    @property
+    def own(self) -> float:
+        return self.seconds["fastconv"]
+
+    @property
+    def gflops(self) -> float:
+        return self.case.flops / self.own / 1e9
+
+    @property
+    def share(self) -> float:
+        """fastconv's share of the machine's peak."""
+        return self.gflops / self.peak
+
+    def against(self, peer: str) -> float:
+        """How many times faster than ``peer`` fastconv is; NaN where the peer lacks the operation."""
+        return self.seconds.get(peer, math.nan) / self.own
+
+    @property
+    def against_best(self) -> float:
+        others = [seconds for name, seconds in self.seconds.items() if name != "fastconv"]
+        return min(others) / self.own if others else math.nan
+
+
+def flatten(value: Any) -> list[np.ndarray[Any, Any]]:
+    """Every array of a result, flat and in float64."""
+    if isinstance(value, (tuple, list)):
+        return [array for item in value for array in flatten(item)]
+    return [np.asarray(value, np.float64).reshape(-1)]
+
+
+def check(case: Any, calls: dict[str, Callable[[], Any]]) -> None:
+    """All contenders give the same result, up to rounding."""
+    results = {name: flatten(call()) for name, call in calls.items()}
+    reference = results.pop("fastconv")
+    tolerance = 1e-4 if case.arguments[0].dtype == np.float32 else 1e-11
+    for name, arrays in results.items():
+        for ours, theirs in zip(reference, arrays, strict=False):
+            if "indices" in case.layer and theirs is not arrays[0]:
+                continue  # ONNX counts indices through the whole array
+            error = float(np.abs(ours - theirs).max())
+            if not error <= tolerance * max(float(np.abs(theirs).max()), 1.0):
+                raise SystemExit(f"{case.layer} {case.operation}: fastconv and {name} differ by {error:g}")
+
+
+def timed(call: Callable[[], Any], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - start) / count
+
+
+def measure(case: Any, contenders: Iterable[Any], rounds: int, peak: Callable[[], float]) -> Result | None:
+    """Time ``case`` in interleaved rounds; None where fastconv lacks it."""
+    prepared = {c.name: c.prepare(case.operation, case.arguments, case.options) for c in contenders}
+    calls = {name: call for name, call in prepared.items() if call is not None}
+    if "fastconv" not in calls:
+        return None
+    check(case, calls)
+    counts = {name: max(1, min(1000, int(SLOT / timed(call, 1)))) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    peaks = []
+    order = list(calls)
+    for _ in range(rounds):
+        peaks.append(peak())
+        for name in order:
+            calls[name]()  # untimed: brings back what the one before has pushed out of the caches
+            times[name].append(timed(calls[name], counts[name]))
+        order = order[1:] + order[:1]
+    return Result(case, {name: statistics.median(series) for name, series in times.items()}, statistics.median(peaks))
+
+
+# -------------------------------------------------------------------------------------------------------------- groups
+class Group(NamedTuple):
+    """Layers that are averaged together, by share of the peak or, for a ``peer``, by ratio to it."""
+
+    title: str
+    passes: tuple[str, ...]
+    member: Callable[[Any], bool]
+    peer: str | None = None
+
+
+def inner(layer: Any) -> int:
+    """Input channels that an output channel sees."""
+    return int(layer.in_channels // layer.groups)
+
+
+CONV_GROUPS = (
+    Group("forward, 16 or more input channels, not depthwise", ("forward",), lambda layer: inner(layer) >= 16),
+    Group(
+        "backward_input, stride 1, 4 or more input channels, not depthwise",
+        ("backward_input",),
+        lambda layer: layer.stride == 1 and inner(layer) >= 4,
+    ),
+    Group(
+        "backward_weight, 32 or more channels on both sides, not depthwise",
+        ("backward_weight",),
+        lambda layer: min(inner(layer), layer.out_channels // layer.groups) >= 32,
+    ),
+    *(
+        Group(
+            f"{name}, 1 to 3 input channels, against PyTorch", (name,), lambda layer: layer.in_channels <= 3, "PyTorch"
+        )
+        for name in ("forward", "backward_input", "backward_weight")
+    ),
+    *(
+        Group(f"{name}, depthwise, against PyTorch", (name,), lambda layer: layer.depthwise, "PyTorch")
+        for name in ("forward", "backward_input", "backward_weight")
+    ),
+)
+
+
+def geometric_mean(values: list[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def group_rows(results: list[Result]) -> Iterator[list[str]]:
+    for group in CONV_GROUPS:
+        members = [r for r in results if r.case.spec and r.case.pass_ in group.passes and group.member(r.case.spec)]
+        scored = [(r.share if group.peer is None else r.against(group.peer), r) for r in members]
+        scored = [pair for pair in scored if not math.isnan(pair[0])]
+        if scored:
+            yield [group.title, *summary(scored, "{:.1%}" if group.peer is None else "{:.2f} x")]
+
+
+def ratio_rows(results: list[Result]) -> Iterator[list[str]]:
+    """Ratios to the best peer, for every operation and pass."""
+    for operation in dict.fromkeys(r.case.operation for r in results):
+        scored = [(r.against_best, r) for r in results if r.case.operation == operation]
+        scored = [pair for pair in scored if not math.isnan(pair[0])]
+        if scored:
+            yield [f"{operation}, against the best peer", *summary(scored, "{:.2f} x")]
+
+
+def summary(scored: list[tuple[float, Result]], form: str) -> list[str]:
+    worst, result = min(scored, key=lambda pair: pair[0])
+    mean = geometric_mean([score for score, _ in scored])
+    return [str(len(scored)), form.format(mean), form.format(worst), result.case.layer]
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+def layer_row(result: Result, peers: list[str]) -> list[str]:
+    case = result.case
+    rate = f"{result.gflops:.1f}" if case.flops else ""
+    share = f"{result.share:.1%}" if case.flops else ""
+    row = [case.layer, case.operation, f"{result.own * 1e3:.4g}", rate, share, f"{case.moved / result.own / 1e9:.2f}"]
+    for peer in peers:
+        known = peer in result.seconds
+        row += [f"{result.seconds[peer] * 1e3:.4g}", f"{result.against(peer):.2f}"] if known else ["", ""]
+    return [*row, "" if math.isnan(result.against_best) else f"{result.against_best:.2f}"]
+
+
+def layer_header(peers: list[str]) -> list[str]:
+    header = ["layer", "operation", "ms", "GF/s", "of peak", "GB/s"]
+    for peer in peers:
+        header += [f"{peer} ms", "ratio"]
+    return [*header, "best ratio"]
+
+
+WIDTHS = (18, 23, 9, 7, 8, 7)
+
+
+def print_row(row: list[str], widths: tuple[int, ...] = WIDTHS) -> None:
+    cells = [
+        cell.ljust(width) if index < 2 else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    print("  ".join(cells).rstrip(), flush=True)
+
+
+def markdown(title: str, header: list[str], rows: list[list[str]]) -> str:
+    line = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+    return f"## {title}\n\n" + "\n".join(line) + "\n"
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+        return next(line.partition(": ")[2] for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+# ------------------------------------------------------------------------------------------------------------- the run
+def chosen(options: argparse.Namespace) -> Iterator[Any]:
+    """The cases that the options ask for."""
+    from cases import FAMILIES, Source
+
+    layers, passes = options.layers.split(","), options.passes.split(",")
+    for family in options.ops.split(","):
+        if family not in FAMILIES:
+            raise SystemExit(f"--ops must be of {', '.join(FAMILIES)}, got {family!r}")
+        for case in FAMILIES[family](Source(options.dtype)):
+            if any(name in case.layer for name in layers) and (passes == [""] or case.pass_ in passes):
+                yield case
+
+
+def run(options: argparse.Namespace) -> list[str]:
+    """Measure and print; returns the tables as Markdown."""
+    from benchmarks.peak import VECTOR_BYTES, fma_peak
+    from peers import contenders
+
+    found = contenders(options.threads, options.algorithm)[: 1 if options.no_peers else None]
+    names = [contender.name for contender in found[1:]]
+    head = (
+        f"{processor()}, {VECTOR_BYTES}-byte vectors, {options.threads} thread(s), {options.dtype}, "
+        f"algorithm={options.algorithm!r}, Python {platform.python_version()}; "
+        + ", ".join(f"{contender.name} {contender.version}" for contender in found)
+    )
+    print(head, "ratio: a peer's time over fastconv's, so above 1 fastconv is faster", sep="\n", end="\n\n")
+    widths = (*WIDTHS, *(max(len(name) + 3, 9) if ms else 6 for name in names for ms in (True, False)), 10)
+    print_row(layer_header(names), widths)
+    results: list[Result] = []
+    for case in chosen(options):
+        rounds = 3 if options.quick else options.rounds
+        result = measure(case, found, rounds, lambda: fma_peak(options.dtype, options.threads))
+        if result is not None:
+            results.append(result)
+            print_row(layer_row(result, names), widths)
+    if not results:
+        raise SystemExit("no case was measured: no layer, pass or operation matches, or fastconv lacks it")
+    return [f"{head}\n", *report(results, names)]
+
+
+def report(results: list[Result], names: list[str]) -> list[str]:
+    """Print the summary; returns all tables as Markdown."""
+    peaks = [result.peak for result in results]
+    print(f"\nFMA peak, GF/s: median {statistics.median(peaks):.1f}, {min(peaks):.1f} to {max(peaks):.1f}")
+    title = ["group", "layers", "geometric mean", "worst", "worst layer"]
+    groups = [*group_rows(results), *ratio_rows(results)]
+    print()
+    for row in (title, *groups):
+        print_row(row, (68, 6, 14, 8, 18))
+    layers = [layer_row(result, names) for result in results]
+    worst = sorted((r for r in results if not math.isnan(r.against_best)), key=lambda r: r.against_best)[:8]
+    if worst:
+        print("\nworst against the best peer:")
+        for result in worst:
+            print(f"  {result.case.layer:18} {result.case.operation:23} {result.against_best:.2f} x")
+    return [markdown("Groups", title, groups), markdown("Layers", layer_header(names), layers)]
+
+
+def main() -> None:
+    options = arguments()
+    if options.threads < 1:
+        raise SystemExit(f"--threads must be at least 1, got {options.threads}")
+    # Read when the libraries are imported, which happens below.
+    os.environ["NUMBA_NUM_THREADS"] = str(max(options.threads, int(os.environ.get("NUMBA_NUM_THREADS", "1"))))
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    tables = run(options)
+    if options.markdown:
+        command = " ".join(["python", "benchmarks/compare.py", *sys.argv[1:]])
+        options.markdown.write_text("\n".join([f"`{command}`\n", *tables]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The contenders of ``compare.py``: each prepares a call from an operation's name, its arrays and its options.
+
+``prepare(operation, arrays, options)`` returns a function without arguments, or None where the contender lacks the
+operation. Operations, arguments and options are those of fastconv, which PyTorch shares; everything is channels-first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Call = Callable[[], Any]
+
+
+class FastConv:
+    """fastconv through its public functions."""
+
+    name = "fastconv"
+
+    def __init__(self, threads: int, algorithm: str) -> None:
+        import numba
+
+        import fastconv
+
+        numba.set_num_threads(threads)
+        self.version = fastconv.__version__
+        self._module, self._algorithm = fastconv, algorithm
+
+    def prepare(self, operation: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
+        function = getattr(self._module, operation, None)
+        if function is None:
+            return None
+        if operation.startswith("conv"):
+            options = {**options, "algorithm": self._algorithm}
+        if operation == "max_pool2d_backward":
+            options = {}  # the indices say what the window would
+        return lambda: function(*arguments, **options)
+
+
+class PyTorch:
+    """PyTorch's functions and, for gradients, its ``aten`` operators, without autograd."""
+
+    name = "PyTorch"
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.version = torch.__version__
+        self._torch = torch
+        functional = torch.nn.functional
+        self._operations: dict[str, Callable[..., Any]] = {
+            name: getattr(functional, name)
+            for name in ("conv2d", "max_pool2d", "avg_pool2d", "relu", "linear", "cross_entropy")
+        }
+        aten = torch.ops.aten
+        self._operations |= {
+            "conv2d_backward_input": self._conv2d_backward_input,
+            "conv2d_backward_weight": self._conv2d_backward_weight,
+            "max_pool2d_backward": self._max_pool2d_backward,
+            "avg_pool2d_backward": self._avg_pool2d_backward,
+            "global_avg_pool": lambda x: x.mean((2, 3)),
+            "global_max_pool": lambda x: x.amax((2, 3)),
+            "relu_backward": lambda grad_out, y: aten.threshold_backward(grad_out, y, 0),
+            "linear_backward": lambda grad_out, x, weight: (grad_out @ weight, grad_out.T @ x, grad_out.sum(0)),
+            "softmax": lambda x: functional.softmax(x, -1),
+            "log_softmax": lambda x: functional.log_softmax(x, -1),
+            "softmax_backward": lambda grad_out, y: aten._softmax_backward_data(grad_out, y, -1, y.dtype),
+            "log_softmax_backward": lambda grad_out, y: aten._log_softmax_backward_data(grad_out, y, -1, y.dtype),
+        }
+
+    def _conv2d_backward_input(
+        self, grad_out: Any, weight: Any, input_shape: tuple[int, ...], stride: int, padding: int, groups: int
+    ) -> Any:
+        x = grad_out.new_empty(input_shape)  # never read: only its shape counts
+        return self._conv2d_backward(grad_out, x, weight, stride, padding, groups, (True, False, False))[0]
+
+    def _conv2d_backward_weight(
+        self, grad_out: Any, x: Any, weight_shape: tuple[int, ...], stride: int, padding: int, groups: int
+    ) -> Any:
+        weight = grad_out.new_empty(weight_shape)
+        return self._conv2d_backward(grad_out, x, weight, stride, padding, groups, (False, True, False))[1]
+
+    def _conv2d_backward(
+        self, grad_out: Any, x: Any, weight: Any, stride: int, padding: int, groups: int, mask: tuple[bool, ...]
+    ) -> Any:
+        pair = [stride, stride], [padding, padding], [1, 1]
+        return self._torch.ops.aten.convolution_backward(
+            grad_out, x, weight, None, *pair, False, [0, 0], groups, list(mask)
+        )
+
+    def _max_pool2d_backward(self, grad_out: Any, indices: Any, input_shape: tuple[int, ...], **window: int) -> Any:
+        pairs = [[window[name]] * 2 for name in ("kernel_size", "stride", "padding")]
+        x = grad_out.new_empty(input_shape)
+        return self._torch.ops.aten.max_pool2d_with_indices_backward(grad_out, x, *pairs, [1, 1], False, indices)
+
+    def _avg_pool2d_backward(self, grad_out: Any, input_shape: tuple[int, ...], **window: int) -> Any:
+        pairs = [[window[name]] * 2 for name in ("kernel_size", "stride", "padding")]
+        x = grad_out.new_empty(input_shape)
+        return self._torch.ops.aten.avg_pool2d_backward(grad_out, x, *pairs, False, True, None)
+
+    def prepare(self, operation: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
+        function = self._operations.get(operation)
+        if function is None:
+            return None
+        tensors = [self._torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
+
+        def call() -> Any:
+            with self._torch.inference_mode():
+                return function(*tensors, **options)
+
+        return call
+
+
+class OnnxRuntime:
+    """ONNX Runtime on a model of one node; weights are constants of the model, so it prepares them once, untimed."""
+
+    name = "ONNX Runtime"
+
+    def __init__(self, threads: int) -> None:
+        import onnxruntime
+
+        self.version = onnxruntime.__version__
+        self._runtime = onnxruntime
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.inter_op_num_threads = 1
+        self._options.log_severity_level = 3
+
+    @staticmethod
+    def _node(operation: str, options: dict[str, Any]) -> tuple[str, dict[str, Any], int]:
+        """The ONNX operator, its attributes and its number of outputs."""
+        window: dict[str, Any] = {}
+        if "stride" in options:
+            window = {"strides": [options["stride"]] * 2, "pads": [options["padding"]] * 4}
+        if "kernel_size" in options:
+            window["kernel_shape"] = [options["kernel_size"]] * 2
+        return {
+            "conv2d": ("Conv", {**window, "group": options.get("groups", 1)}, 1),
+            "max_pool2d": ("MaxPool", window, 2 if options.get("return_indices") else 1),
+            "avg_pool2d": ("AveragePool", {**window, "count_include_pad": 1}, 1),
+            "global_avg_pool": ("GlobalAveragePool", {}, 1),
+            "global_max_pool": ("GlobalMaxPool", {}, 1),
+            "relu": ("Relu", {}, 1),
+            "linear": ("Gemm", {"transB": 1}, 1),
+            "softmax": ("Softmax", {"axis": -1}, 1),
+            "log_softmax": ("LogSoftmax", {"axis": -1}, 1),
+        }.get(operation, ("", {}, 0))
+
+    def prepare(self, operation: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
+        operator, attributes, outputs = self._node(operation, options)
+        x, *constants = arguments
+        if not operator or x.dtype != np.float32:
+            return None
+        from onnx import TensorProto, helper, numpy_helper
+
+        names = [f"constant{i}" for i in range(len(constants))]
+        results = [f"y{i}" for i in range(outputs)]
+        graph = helper.make_graph(
+            [helper.make_node(operator, ["x", *names], results, **attributes)],
+            operation,
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+            [
+                helper.make_tensor_value_info(name, kind, None)
+                for name, kind in zip(results, (TensorProto.FLOAT, TensorProto.INT64), strict=False)
+            ],
+            [numpy_helper.from_array(array, name) for name, array in zip(names, constants, strict=True)],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        session = self._runtime.InferenceSession(
+            model.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
+        )
+        return lambda: session.run(results, {"x": x})
+
+
+def contenders(threads: int, algorithm: str) -> list[Any]:
+    """fastconv and the peers that are installed."""
+    found: list[Any] = [FastConv(threads, algorithm)]
+    if importlib.util.find_spec("torch"):
+        found.append(PyTorch(threads))
+    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
+        found.append(OnnxRuntime(threads))
+    return found
