@@ -233,9 +233,7 @@ def conv2d_backward_input(
              [0., 0., 0., 0.],
              [7., 0., 7., 0.]]]])
     """
-    return _conv_backward_input(
-        2, grad_out, weight, input_shape, stride, padding, dilation, groups, algorithm, out
-    )
+    return _conv_backward_input(2, grad_out, weight, input_shape, stride, padding, dilation, groups, algorithm, out)
 
 
 def conv2d_backward_weight(
@@ -293,9 +291,7 @@ def conv2d_backward_weight(
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    return _conv_backward_weight(
-        2, grad_out, x, weight_shape, stride, padding, dilation, groups, algorithm, out
-    )
+    return _conv_backward_weight(2, grad_out, x, weight_shape, stride, padding, dilation, groups, algorithm, out)
 
 
 # ------------------------------------------------------------------------------------------- any number of spatial axes
@@ -318,7 +314,9 @@ def _conv(
     _checks.same_dtype("weight", weight, "x", x)
     _checks.algorithm(algorithm)
     relu = _checks.activation(activation)
-    window, groups, shape = _checks.convolution("x", x.shape, "weight.shape", weight.shape, stride, padding, dilation, groups)
+    window, groups, shape = _checks.convolution(
+        "x", x.shape, "weight.shape", weight.shape, stride, padding, dilation, groups
+    )
     if bias is not None:
         _checks.shape("bias", bias, (weight.shape[0],))
         _checks.same_dtype("bias", bias, "x", x)
@@ -408,7 +406,9 @@ def _conv_backward_weight(
     _checks.array("x", x, (rank + 2, rank + 1))
     weight_shape = _checks.shape_argument("weight_shape", weight_shape, (rank + 2,))
     _checks.algorithm(algorithm)
-    window, groups, shape = _checks.convolution("x", x.shape, "weight_shape", weight_shape, stride, padding, dilation, groups)
+    window, groups, shape = _checks.convolution(
+        "x", x.shape, "weight_shape", weight_shape, stride, padding, dilation, groups
+    )
     _checks.shape("grad_out", grad_out, shape)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     _checks.output(out, weight_shape, x.dtype)

@@ -1,7 +1,7 @@
 """What every operation means: any rank, slow and obvious.
 
 Arrays are ``(N, C, *spatial)`` with any number of spatial axes; there is no unbatched form, no memory order and no
-``out=`` here. Floats are computed in float64 and integers in int64, exactly. Loops run over window positions one by one.
+``out=`` here. Floats are computed in float64 and integers in int64, exactly. Loops run over single window positions.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def conv_forward(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1
     summed = tuple(range(1, x.ndim))
     for ins, outs in zip(group_slices(x.shape[1], groups), group_slices(len(weight), groups), strict=True):
         for index, window in sliding.positions:
-            y[(slice(None), outs, *index)] = np.tensordot(padded[:, ins][(..., *window)], weight[outs], (summed, summed))
+            y[(slice(None), outs, *index)] = np.tensordot(
+                padded[:, ins][(..., *window)], weight[outs], (summed, summed)
+            )
     return y if bias is None else y + exact(bias).reshape(-1, *[1] * (x.ndim - 2))
 
 
@@ -116,7 +118,9 @@ def conv_backward_weight(grad_out, x, weight_shape, stride=1, padding=0, dilatio
     grad_weight = np.zeros(weight_shape, np.result_type(grad_out, x))
     for ins, outs in zip(group_slices(x.shape[1], groups), group_slices(weight_shape[0], groups), strict=True):
         for index, window in sliding.positions:
-            grad_weight[outs] += np.tensordot(grad_out[(slice(None), outs, *index)].T, padded[:, ins][(..., *window)], 1)
+            grad_weight[outs] += np.tensordot(
+                grad_out[(slice(None), outs, *index)].T, padded[:, ins][(..., *window)], 1
+            )
     return grad_weight
 
 
