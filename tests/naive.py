@@ -139,5 +139,5 @@ def linear_forward(x, weight, bias=None):
 def linear_backward(grad_out, x, weight):
     """Gradients of x, weight and bias."""
     grad_out, x, weight = exact(grad_out), exact(x), exact(weight)
-    rows, grad_rows = x.reshape(-1, x.shape[-1]), grad_out.reshape(-1, grad_out.shape[-1])
+    rows, grad_rows = (a.reshape(int(np.prod(a.shape[:-1])), a.shape[-1]) for a in (x, grad_out))
     return grad_out @ weight, grad_rows.T @ rows, grad_rows.sum(axis=0)
