@@ -90,7 +90,7 @@ def activation(value: Any) -> bool:
 def array(name: str, value: Any, ndims: Sequence[int], dtypes: Sequence[np.dtype[Any]] = FLOATS) -> None:
     """``value`` (a NumPy or CUDA array) has one of these ranks and one of these dtypes."""
     if value.ndim not in ndims:
-        expected = " or ".join(str(n) for n in ndims)
+        expected = " or ".join(str(n) for n in sorted(ndims))
         raise ValueError(f"{name} must have {expected} dimensions, got {value.ndim} (shape {tuple(value.shape)})")
     if value.dtype not in dtypes:
         expected = " or ".join(str(d) for d in dtypes)
@@ -112,7 +112,7 @@ def shape_argument(name: str, value: Any, ndims: Sequence[int]) -> tuple[int, ..
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name} must be a tuple of ints, got {value!r}")
     if len(value) not in ndims:
-        expected = " or ".join(str(n) for n in ndims)
+        expected = " or ".join(str(n) for n in sorted(ndims))
         raise ValueError(f"{name} must have {expected} entries, got {len(value)}: {tuple(value)}")
     return tuple(integer(name, item, 0) for item in value)
 
@@ -157,7 +157,8 @@ def _fitting_window(
     result = make_window(input_size, kernel_size, stride, pad, dilation, ceil_mode)
     padded = tuple(map(sum, zip(result.input_size, result.padding_before, result.padding_after, strict=True)))
     if math.prod(padded) > ELEMENTS:
-        raise ValueError(f"padding must leave at most 2**47 elements per channel, got {padded} of them")
+        sizes = " * ".join(str(size) for size in padded[3 - len(input_size) :])
+        raise ValueError(f"padding must leave at most 2**47 elements per channel, got {sizes} of them")
     for axis, count in enumerate(result.output_size):
         if count <= 0:
             reach = result.dilation[axis] * (result.kernel_size[axis] - 1) + 1

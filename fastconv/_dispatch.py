@@ -12,11 +12,13 @@ import numpy as np
 
 from fastconv import cpu
 
+OPTIONAL = frozenset(("bias", "out"))  # arguments that may be absent, that is, None
+
 
 def backend(**arrays: Any) -> ModuleType:
-    """The backend module for the arrays of one call, given by argument name; None stands for an absent argument."""
+    """The backend module for the arrays of one call, given by argument name."""
     for name, array in arrays.items():
-        if array is None or isinstance(array, np.ndarray):
+        if isinstance(array, np.ndarray) or (array is None and name in OPTIONAL):
             continue
         if hasattr(array, "__cuda_array_interface__"):
             raise TypeError(f"{name} is a CUDA array; this version of fastconv computes on NumPy arrays only")

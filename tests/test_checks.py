@@ -1,0 +1,380 @@
+"""Wrong arguments of convolution and dense layers: what the error says, and that nothing was computed or written."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv import cpu
+
+F32, F64 = np.float32, np.float64
+
+
+def ones(*shape, dtype=F32):
+    return np.ones(shape, dtype)
+
+
+def read_only(x):
+    x.setflags(write=False)
+    return x
+
+
+class CudaArray:
+    __cuda_array_interface__: ClassVar = {"version": 3}
+
+
+# Arguments that are right; each case below replaces some of them. Every result here has as many elements as ``out``.
+RIGHT = {
+    fc.conv2d: {"x": ones(2, 6, 5, 7), "weight": ones(8, 3, 3, 3), "bias": ones(8), "groups": 2, "out": (2, 8, 3, 5)},
+    fc.conv2d_backward: {"grad_out": ones(2, 8, 3, 5), "x": ones(2, 6, 5, 7), "weight": ones(8, 3, 3, 3), "groups": 2},
+    fc.conv2d_backward_input: {
+        "grad_out": ones(2, 8, 3, 5),
+        "weight": ones(8, 3, 3, 3),
+        "input_shape": (2, 6, 5, 7),
+        "groups": 2,
+        "out": (2, 6, 5, 7),
+    },
+    fc.conv2d_backward_weight: {
+        "grad_out": ones(2, 8, 3, 5),
+        "x": ones(2, 6, 5, 7),
+        "weight_shape": (8, 3, 3, 3),
+        "groups": 2,
+        "out": (8, 3, 3, 3),
+    },
+    fc.linear: {"x": ones(4, 5), "weight": ones(3, 5), "bias": ones(3), "out": (4, 3)},
+    fc.linear_backward: {"grad_out": ones(4, 3), "x": ones(4, 5), "weight": ones(3, 5)},
+}
+
+FIT = "must fit into the padded input, got a reach of"
+
+CASES = [
+    # kinds of arrays
+    (fc.conv2d, {"x": [[1.0]]}, TypeError, "x must be a numpy.ndarray, got list"),
+    (fc.conv2d, {"weight": None}, TypeError, "weight must be a numpy.ndarray, got NoneType"),
+    (fc.conv2d, {"bias": 1.0}, TypeError, "bias must be a numpy.ndarray, got float"),
+    (fc.conv2d, {"out": [0.0]}, TypeError, "out must be a numpy.ndarray, got list"),
+    (
+        fc.conv2d,
+        {"x": CudaArray()},
+        TypeError,
+        "x is a CUDA array; this version of fastconv computes on NumPy arrays only",
+    ),
+    (fc.conv2d_backward, {"x": None}, TypeError, "x must be a numpy.ndarray, got NoneType"),
+    (fc.conv2d_backward, {"grad_out": None}, TypeError, "grad_out must be a numpy.ndarray, got NoneType"),
+    (fc.conv2d_backward_input, {"grad_out": (1, 2)}, TypeError, "grad_out must be a numpy.ndarray, got tuple"),
+    (fc.linear, {"x": "x"}, TypeError, "x must be a numpy.ndarray, got str"),
+    (fc.linear_backward, {"weight": 3}, TypeError, "weight must be a numpy.ndarray, got int"),
+    # ranks
+    (fc.conv2d, {"x": ones(5, 7)}, ValueError, "x must have 3 or 4 dimensions, got 2 (shape (5, 7))"),
+    (fc.conv2d, {"x": ones(1, 1, 1, 5, 7)}, ValueError, "x must have 3 or 4 dimensions, got 5 (shape (1, 1, 1, 5, 7))"),
+    (fc.conv2d, {"weight": ones(8, 3, 3)}, ValueError, "weight must have 4 dimensions, got 3 (shape (8, 3, 3))"),
+    (fc.conv2d_backward, {"x": ones(5, 7)}, ValueError, "x must have 3 or 4 dimensions, got 2 (shape (5, 7))"),
+    (fc.conv2d_backward_input, {"weight": ones(9)}, ValueError, "weight must have 4 dimensions, got 1 (shape (9,))"),
+    (fc.linear, {"x": np.array(1.0, F32)}, ValueError, "x must have at least 1 dimension, got 0 (shape ())"),
+    (fc.linear, {"weight": ones(3, 5, 1)}, ValueError, "weight must have 2 dimensions, got 3 (shape (3, 5, 1))"),
+    # dtypes
+    (fc.conv2d, {"x": ones(2, 6, 5, 7, dtype=np.int64)}, TypeError, "x must have dtype float32 or float64, got int64"),
+    (fc.conv2d, {"x": ones(2, 6, 5, 7, dtype=">f4")}, TypeError, "x must have dtype float32 or float64, got >f4"),
+    (
+        fc.conv2d,
+        {"x": ones(2, 6, 5, 7, dtype=complex)},
+        TypeError,
+        "x must have dtype float32 or float64, got complex128",
+    ),
+    (fc.conv2d, {"x": ones(2, 6, 5, 7, dtype=F64)}, TypeError, "weight must have the dtype of x, float64, got float32"),
+    (fc.conv2d, {"bias": ones(8, dtype=F64)}, TypeError, "bias must have the dtype of x, float32, got float64"),
+    (fc.conv2d, {"out": ones(2, 8, 3, 5, dtype=F64)}, TypeError, "out must have dtype float32, got float64"),
+    (
+        fc.conv2d_backward,
+        {"weight": ones(8, 3, 3, 3, dtype=F64)},
+        TypeError,
+        "weight must have the dtype of x, float32, got float64",
+    ),
+    (
+        fc.conv2d_backward,
+        {"grad_out": ones(2, 8, 3, 5, dtype=F64)},
+        TypeError,
+        "grad_out must have the dtype of x, float32, got float64",
+    ),
+    (
+        fc.conv2d_backward_input,
+        {"grad_out": ones(2, 8, 3, 5, dtype=F64)},
+        TypeError,
+        "grad_out must have the dtype of weight, float32, got float64",
+    ),
+    (
+        fc.conv2d_backward_weight,
+        {"grad_out": ones(2, 8, 3, 5, dtype=int)},
+        TypeError,
+        "grad_out must have the dtype of x, float32, got int64",
+    ),
+    (fc.linear, {"x": ones(4, 5, dtype=bool)}, TypeError, "x must have dtype float32 or float64, got bool"),
+    (fc.linear, {"weight": ones(3, 5, dtype=F64)}, TypeError, "weight must have the dtype of x, float32, got float64"),
+    (fc.linear, {"bias": ones(3, dtype=F64)}, TypeError, "bias must have the dtype of x, float32, got float64"),
+    (
+        fc.linear_backward,
+        {"grad_out": ones(4, 3, dtype=F64)},
+        TypeError,
+        "grad_out must have the dtype of x, float32, got float64",
+    ),
+    # channels and groups
+    (
+        fc.conv2d,
+        {"x": ones(2, 5, 5, 7)},
+        ValueError,
+        "x must have 6 channels (weight.shape[1] * groups = 3 * 2), got 5 (shape (2, 5, 5, 7))",
+    ),
+    (
+        fc.conv2d,
+        {"groups": 1},
+        ValueError,
+        "x must have 3 channels (weight.shape[1] * groups = 3 * 1), got 6 (shape (2, 6, 5, 7))",
+    ),
+    (
+        fc.conv2d,
+        {"x": ones(5, 5, 7)},
+        ValueError,
+        "x must have 6 channels (weight.shape[1] * groups = 3 * 2), got 5 (shape (5, 5, 7))",
+    ),
+    (
+        fc.conv2d_backward_input,
+        {"input_shape": (2, 4, 5, 7)},
+        ValueError,
+        "input_shape must have 6 channels (weight.shape[1] * groups = 3 * 2), got 4 (shape (2, 4, 5, 7))",
+    ),
+    (
+        fc.conv2d_backward_weight,
+        {"weight_shape": (8, 2, 3, 3)},
+        ValueError,
+        "x must have 4 channels (weight_shape[1] * groups = 2 * 2), got 6 (shape (2, 6, 5, 7))",
+    ),
+    (fc.conv2d, {"weight": ones(7, 3, 3, 3)}, ValueError, "weight.shape[0] must be a multiple of groups = 2, got 7"),
+    (
+        fc.conv2d_backward_weight,
+        {"weight_shape": (9, 3, 3, 3)},
+        ValueError,
+        "weight_shape[0] must be a multiple of groups = 2, got 9",
+    ),
+    (fc.conv2d, {"groups": 0}, ValueError, "groups must be at least 1 and below 2**31, got 0"),
+    (fc.conv2d, {"groups": 2.0}, TypeError, "groups must be an int, got 2.0"),
+    (fc.conv2d, {"groups": (2, 2)}, TypeError, "groups must be an int, got (2, 2)"),
+    # shapes
+    (fc.conv2d, {"bias": ones(7)}, ValueError, "bias must have shape (8,), got (7,)"),
+    (fc.conv2d, {"bias": ones(8, 1)}, ValueError, "bias must have shape (8,), got (8, 1)"),
+    (fc.conv2d, {"out": ones(2, 8, 3, 4)}, ValueError, "out must have shape (2, 8, 3, 5), got (2, 8, 3, 4)"),
+    (fc.conv2d, {"x": ones(6, 5, 7)}, ValueError, "out must have shape (8, 3, 5), got (2, 8, 3, 5)"),
+    (fc.conv2d, {"out": read_only(ones(2, 8, 3, 5))}, ValueError, "out must be writable, got a read-only array"),
+    (
+        fc.conv2d_backward,
+        {"grad_out": ones(2, 8, 5, 3)},
+        ValueError,
+        "grad_out must have shape (2, 8, 3, 5), got (2, 8, 5, 3)",
+    ),
+    (
+        fc.conv2d_backward,
+        {"stride": 2},
+        ValueError,
+        "grad_out must have shape (2, 8, 2, 3), got (2, 8, 3, 5)",
+    ),
+    (
+        fc.conv2d_backward,
+        {"x": ones(6, 5, 7)},
+        ValueError,
+        "grad_out must have shape (8, 3, 5), got (2, 8, 3, 5)",
+    ),
+    (
+        fc.conv2d_backward_input,
+        {"input_shape": (3, 6, 5, 7)},
+        ValueError,
+        "grad_out must have shape (3, 8, 3, 5), got (2, 8, 3, 5)",
+    ),
+    (
+        fc.conv2d_backward_weight,
+        {"weight_shape": (8, 3, 3, 2)},
+        ValueError,
+        "grad_out must have shape (2, 8, 3, 6), got (2, 8, 3, 5)",
+    ),
+    (
+        fc.conv2d_backward_weight,
+        {"out": ones(8, 3, 9)},
+        ValueError,
+        "out must have shape (8, 3, 3, 3), got (8, 3, 9)",
+    ),
+    (fc.conv2d_backward_input, {"input_shape": 6}, TypeError, "input_shape must be a tuple of ints, got 6"),
+    (
+        fc.conv2d_backward_input,
+        {"input_shape": (5, 7)},
+        ValueError,
+        "input_shape must have 3 or 4 entries, got 2: (5, 7)",
+    ),
+    (
+        fc.conv2d_backward_input,
+        {"input_shape": (2, 6, 5.0, 7)},
+        TypeError,
+        "input_shape must be an int, got 5.0",
+    ),
+    (
+        fc.conv2d_backward_input,
+        {"input_shape": (2, 6, -5, 7)},
+        ValueError,
+        "input_shape must be at least 0 and below 2**31, got -5",
+    ),
+    (
+        fc.conv2d_backward_weight,
+        {"weight_shape": (8, 3, 3)},
+        ValueError,
+        "weight_shape must have 4 entries, got 3: (8, 3, 3)",
+    ),
+    (
+        fc.linear,
+        {"x": ones(4, 6)},
+        ValueError,
+        "x must have weight.shape[1] = 5 elements on its last axis, got 6 (shape (4, 6))",
+    ),
+    (fc.linear, {"bias": ones(4)}, ValueError, "bias must have shape (3,), got (4,)"),
+    (fc.linear, {"x": ones(2, 4, 5)}, ValueError, "out must have shape (2, 4, 3), got (4, 3)"),
+    (fc.linear, {"out": read_only(ones(4, 3))}, ValueError, "out must be writable, got a read-only array"),
+    (fc.linear_backward, {"grad_out": ones(3, 4)}, ValueError, "grad_out must have shape (4, 3), got (3, 4)"),
+    # windows
+    (fc.conv2d, {"stride": 0}, ValueError, "stride must be at least 1 and below 2**31, got 0"),
+    (fc.conv2d, {"stride": (1, -1)}, ValueError, "stride must be at least 1 and below 2**31, got -1"),
+    (fc.conv2d, {"stride": 1.5}, TypeError, "stride must be an int, got 1.5"),
+    (fc.conv2d, {"stride": "2"}, TypeError, "stride must be an int, got '2'"),
+    (fc.conv2d, {"stride": True}, TypeError, "stride must be an int, got True"),
+    (fc.conv2d, {"stride": None}, TypeError, "stride must be an int, got None"),
+    (fc.conv2d, {"stride": (1, 1, 1)}, ValueError, "stride must be an int or 2 ints, got 3 values: (1, 1, 1)"),
+    (fc.conv2d, {"stride": ()}, ValueError, "stride must be an int or 2 ints, got 0 values: ()"),
+    (fc.conv2d, {"stride": 2**31}, ValueError, "stride must be at least 1 and below 2**31, got 2147483648"),
+    (fc.conv2d, {"dilation": 0}, ValueError, "dilation must be at least 1 and below 2**31, got 0"),
+    (fc.conv2d, {"dilation": [1, 1.0]}, TypeError, "dilation must be an int, got 1.0"),
+    (fc.conv2d, {"padding": -1}, ValueError, "padding must be at least 0 and below 2**31, got -1"),
+    (fc.conv2d, {"padding": (1, 1, 1, 1)}, ValueError, "padding must be an int or 2 ints, got 4 values: (1, 1, 1, 1)"),
+    (fc.conv2d, {"padding": ((0, 0), (0, -2))}, ValueError, "padding must be at least 0 and below 2**31, got -2"),
+    (
+        fc.conv2d,
+        {"padding": ((1, 1), 1)},
+        ValueError,
+        "padding must have one (before, after) pair for each of 2 axes, got ((1, 1), 1)",
+    ),
+    (
+        fc.conv2d,
+        {"padding": ((1, 1, 1), (1, 1, 1))},
+        ValueError,
+        "padding must have one (before, after) pair for each of 2 axes, got ((1, 1, 1), (1, 1, 1))",
+    ),
+    (
+        fc.conv2d,
+        {"padding": "full"},
+        ValueError,
+        'padding must be ints, pairs, "valid", "same" or "same_lower", got \'full\'',
+    ),
+    (
+        fc.conv2d,
+        {"padding": 2**31 - 1, "stride": 2**31 - 1},
+        ValueError,
+        "padding must leave at most 2**47 elements per channel, got 4294967299 * 4294967301 of them",
+    ),
+    (
+        fc.conv2d,
+        {"x": ones(2, 6, 2, 7)},
+        ValueError,
+        f"kernel_size (3, 3) with dilation (1, 1) {FIT} 3 on spatial axis 0, where the padded input has 2",
+    ),
+    (
+        fc.conv2d,
+        {"dilation": (1, 5), "padding": 1},
+        ValueError,
+        f"kernel_size (3, 3) with dilation (1, 5) {FIT} 11 on spatial axis 1, where the padded input has 9",
+    ),
+    (
+        fc.conv2d,
+        {"weight": ones(8, 3, 0, 3)},
+        ValueError,
+        "weight.shape[2:], the kernel size, must be at least 1, got (0, 3)",
+    ),
+    (
+        fc.conv2d_backward_weight,
+        {"weight_shape": (8, 3, 3, 0)},
+        ValueError,
+        "weight_shape[2:], the kernel size, must be at least 1, got (3, 0)",
+    ),
+    (
+        fc.conv2d_backward_input,
+        {"input_shape": (2, 6, 5, 0)},
+        ValueError,
+        f"kernel_size (3, 3) with dilation (1, 1) {FIT} 3 on spatial axis 1, where the padded input has 0",
+    ),
+    # options
+    (fc.conv2d, {"activation": "tanh"}, ValueError, "activation must be None or \"relu\", got 'tanh'"),
+    (fc.conv2d, {"activation": True}, ValueError, 'activation must be None or "relu", got True'),
+    (fc.linear, {"activation": "ReLU"}, ValueError, "activation must be None or \"relu\", got 'ReLU'"),
+    *(
+        (
+            function,
+            {"algorithm": name},
+            ValueError,
+            f'algorithm "{name}" cannot serve these arguments: this version computes every convolution by "direct"',
+        )
+        for function in (fc.conv2d, fc.conv2d_backward, fc.conv2d_backward_input, fc.conv2d_backward_weight)
+        for name in ("winograd", "fft")
+    ),
+    (
+        fc.conv2d,
+        {"algorithm": "gemm"},
+        ValueError,
+        'algorithm must be "auto", "direct", "winograd" or "fft", got \'gemm\'',
+    ),
+    (
+        fc.conv2d_backward,
+        {"algorithm": None},
+        ValueError,
+        'algorithm must be "auto", "direct", "winograd" or "fft", got None',
+    ),
+]
+
+
+def arguments(function, replaced=()):
+    result = {**RIGHT[function], **dict(replaced)}
+    if isinstance(result.get("out"), tuple):
+        result["out"] = np.full(result["out"], 7, F32)
+    return result
+
+
+@pytest.mark.parametrize("function", RIGHT, ids=lambda function: function.__name__)
+def test_the_arguments_that_cases_replace_are_right(function):
+    result = function(**arguments(function))
+    assert all(np.isfinite(part).all() for part in (result if isinstance(result, tuple) else [result]))
+
+
+@pytest.mark.parametrize(
+    ("function", "replaced", "error", "message"),
+    CASES,
+    ids=[f"{function.__name__}-{'-'.join(replaced)}-{i}" for i, (function, replaced, *_) in enumerate(CASES)],
+)
+def test_wrong_arguments(function, replaced, error, message, monkeypatch):
+    for name in dir(cpu):
+        if name.startswith(("conv_", "linear_")):
+            monkeypatch.setattr(cpu, name, None)  # a call would end in another error
+    wrong = arguments(function, replaced)
+    out = wrong.get("out")
+    before = out.copy() if isinstance(out, np.ndarray) else None
+    with pytest.raises(error) as raised:
+        function(**wrong)
+    assert str(raised.value) == message
+    assert type(raised.value) is error
+    if before is not None:
+        np.testing.assert_array_equal(out, before)
+
+
+def test_an_error_is_the_same_the_second_time():
+    for _ in range(2):
+        with pytest.raises(ValueError, match="reach of 3 on spatial axis 0"):
+            fc.conv2d(ones(1, 1, 2, 5), ones(1, 1, 3, 3))
+
+
+def test_options_are_keywords():
+    with pytest.raises(TypeError, match="positional"):
+        fc.conv2d(ones(1, 1, 3, 3), ones(1, 1, 3, 3), None, 1, 0, 1, 1, "relu")
+    with pytest.raises(TypeError, match="positional"):
+        fc.linear(ones(1, 3), ones(1, 3), None, "relu")
