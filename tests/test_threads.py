@@ -1,0 +1,147 @@
+"""No result depends on the number of threads, nor on which thread asks, by a single bit."""
+
+import concurrent.futures
+
+import numba
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv.cpu import _jit
+from tests import strategies
+
+IMAGES, WEIGHT, BIAS = (8, 32, 28, 28), (48, 32, 3, 3), (48,)
+ROWS, DENSE = (256, 600), (400, 600)
+
+
+def values(shape, dtype, seed=0):
+    return strategies.values(shape, dtype, seed)
+
+
+def images(dtype):
+    return values(IMAGES, dtype)
+
+
+def conv_operands(dtype, x_shape=IMAGES, weight_shape=WEIGHT, **options):
+    x, weight = values(x_shape, dtype, 1), values(weight_shape, dtype, 2)
+    return values(fc.conv2d(x, weight, **options).shape, dtype, 3), x, weight
+
+
+def conv_all(x_shape, weight_shape, **options):
+    """Forward and all gradients of one convolution."""
+
+    def operation(dtype):
+        grad_out, x, weight = conv_operands(dtype, x_shape, weight_shape, **options)
+        bias = values(weight_shape[:1], dtype, 4)
+        return fc.conv2d(x, weight, bias, **options), *fc.conv2d_backward(grad_out, x, weight, **options)
+
+    return operation
+
+
+def max_pool(dtype):
+    y, indices = fc.max_pool2d(images(dtype), 3, 2, 1, return_indices=True)
+    return y, indices, fc.max_pool2d_backward(y, indices, IMAGES)
+
+
+def avg_pool(dtype):
+    y = fc.avg_pool2d(images(dtype), 3, 2, 1)
+    return y, fc.avg_pool2d_backward(y, IMAGES, 3, 2, 1)
+
+
+def sum_pool(dtype):
+    y = fc.sum_pool2d(images(dtype), 2)
+    return y, fc.sum_pool2d_backward(y, IMAGES, 2)
+
+
+def global_pools(dtype):
+    mean = fc.global_avg_pool(images(dtype))
+    largest, indices = fc.global_max_pool(images(dtype), return_indices=True)
+    gradients = fc.global_avg_pool_backward(mean, IMAGES), fc.global_max_pool_backward(largest, indices, IMAGES)
+    return mean, largest, indices, *gradients
+
+
+def relu(dtype):
+    y = fc.relu(images(dtype))
+    return y, fc.relu_backward(images(dtype), y)
+
+
+def linear(dtype):
+    x, weight, bias = values(ROWS, dtype, 1), values(DENSE, dtype, 2), values(DENSE[:1], dtype, 3)
+    y = fc.linear(x, weight, bias, activation="relu")
+    return y, *fc.linear_backward(y, x, weight)
+
+
+def softmax(dtype):
+    logits = values((2000, 100), dtype)
+    y, log_y = fc.softmax(logits), fc.log_softmax(logits)
+    return y, log_y, fc.softmax_backward(logits, y), fc.log_softmax_backward(logits, log_y)
+
+
+def cross_entropy(dtype):
+    logits, labels = values((3000, 100), dtype), np.arange(3000) * 7 % 100
+    return np.asarray(fc.cross_entropy(logits, labels)), fc.cross_entropy_backward(logits, labels)
+
+
+OPERATIONS = {
+    "conv": conv_all(IMAGES, WEIGHT, padding=1),
+    "conv with stride and dilation": conv_all((4, 16, 57, 57), (24, 16, 3, 3), stride=2, dilation=2, padding=1),
+    "conv of few channels": conv_all((2, 3, 96, 96), (32, 3, 7, 7), stride=2, padding=3),
+    "conv of one large image": conv_all((1, 16, 128, 128), (16, 16, 3, 3), padding=1),
+    "conv of many channels": conv_all((2, 256, 7, 7), (256, 256, 3, 3), padding=1),
+    "conv in groups": conv_all((4, 64, 28, 28), (64, 16, 3, 3), padding=1, groups=4),
+    "depthwise conv": conv_all((4, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64),
+    "max_pool": max_pool,
+    "avg_pool": avg_pool,
+    "sum_pool": sum_pool,
+    "global pools": global_pools,
+    "relu": relu,
+    "linear": linear,
+    "softmax": softmax,
+    "cross_entropy": cross_entropy,
+}
+each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads, and puts the old one back."""
+    before = numba.get_num_threads()
+    yield numba.set_num_threads
+    numba.set_num_threads(before)
+
+
+@pytest.fixture
+def parallel_launches(monkeypatch):
+    """The numbers of workers of all launches on more than one thread."""
+    workers = []
+
+    def recording(core, driver=_jit._driver):
+        return lambda count, *args: (workers.append(count), driver(core)(count, *args))
+
+    monkeypatch.setattr(_jit, "_driver", recording)
+    return workers
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="NUMBA_NUM_THREADS allows one thread only")
+@each_operation
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_two_threads_give_the_bits_of_one(operation, dtype, threads, parallel_launches):
+    threads(1)
+    alone = operation(dtype)
+    assert parallel_launches == []
+    threads(2)
+    together = operation(dtype)
+    assert 2 in parallel_launches
+    for one, two in zip(alone, together, strict=True):
+        assert one.dtype == two.dtype
+        assert one.shape == two.shape
+        assert one.tobytes() == two.tobytes()
+
+
+def test_callers_on_many_threads_get_the_bits_of_one():
+    operations = [OPERATIONS[name] for name in ("conv", "max_pool", "linear", "softmax")] * 4
+    alone = [operation(np.float32) for operation in operations]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda operation: operation(np.float32), operations))
+    for one, other in zip(alone, together, strict=True):
+        assert [part.tobytes() for part in one] == [part.tobytes() for part in other]
