@@ -11,7 +11,7 @@ from fastconv.cpu.microkernel import ROWS, lanes, microkernels, pointer
 
 from .peak import fma_peak
 
-DEPTH = 256
+DEPTH = 96  # the panel of B is 24 KiB at most
 
 
 @cache
