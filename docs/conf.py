@@ -16,13 +16,14 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "examples"]
+templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-suppress_warnings = ["config.cache"]  # the gallery's order below is a function
 
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+numpydoc_validation_exclude = {r"Grads"}  # named tuples: the fields are the arguments they are named after
 numpydoc_validation_checks = {"GL06", "GL07", "PR01", "PR02", "PR03", "RT01", "SS01"}
 
 sphinx_gallery_conf = {

@@ -36,7 +36,7 @@ def linear(
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (*, in_features)
+    x : ndarray of float32 or float64, shape (..., in_features)
         Inputs; any number of leading axes, also none.
     weight : ndarray of x's dtype, shape (out_features, in_features)
         One row per output.
@@ -49,7 +49,7 @@ def linear(
 
     Returns
     -------
-    ndarray, shape (*, out_features)
+    ndarray, shape (..., out_features)
         The outputs.
 
     Raises
@@ -110,10 +110,10 @@ def linear_backward(grad_out: Array, x: Array, weight: Array) -> LinearGrads:
 
     Parameters
     ----------
-    grad_out : ndarray of float32 or float64, shape (*, out_features)
+    grad_out : ndarray of float32 or float64, shape (..., out_features)
         Gradient with respect to the result. Where the forward pass had ``activation="relu"``, pass
         ``relu_backward(grad_out, y)``.
-    x : ndarray of grad_out's dtype, shape (*, in_features)
+    x : ndarray of grad_out's dtype, shape (..., in_features)
         Input of the forward pass.
     weight : ndarray of grad_out's dtype, shape (out_features, in_features)
         Weight of the forward pass.
@@ -121,7 +121,7 @@ def linear_backward(grad_out: Array, x: Array, weight: Array) -> LinearGrads:
     Returns
     -------
     LinearGrads
-        Named tuple (x, weight, bias) of gradients with the shapes (*, in_features), (out_features, in_features) and
+        Named tuple (x, weight, bias) of gradients with the shapes (..., in_features), (out_features, in_features) and
         (out_features,).
 
     Raises
