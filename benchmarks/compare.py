@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SLOT = 0.01  # seconds that a contender is timed for in a round, at least one call
+REST = 0.005  # seconds before it: threads of the one before may spin for some milliseconds
 
 
 def arguments() -> argparse.Namespace:
@@ -114,6 +115,7 @@ def measure(case: Any, contenders: Iterable[Any], rounds: int, peak: Callable[[]
     for _ in range(rounds):
         peaks.append(peak())
         for name in order:
+            time.sleep(REST)
             calls[name]()  # untimed: brings back what the one before has pushed out of the caches
             times[name].append(timed(calls[name], counts[name]))
         order = order[1:] + order[:1]
