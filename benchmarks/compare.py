@@ -3,7 +3,8 @@
 Arrays are channels-first going in and coming out, and whatever a library does to them in between is timed. Every
 contender gets the same arrays and the same number of threads, and their results are compared before anything is timed.
 Times are medians over rounds; each round times every contender, and the machine's peak, once, so that a change of the
-machine's speed meets them all alike.
+machine's speed meets them all alike. With one thread, times are the processor time of that thread, which leaves out what
+other processes take; with more they are wall-clock time.
 
     python benchmarks/compare.py --threads 1 --ops conv --algorithm direct
 """
@@ -40,6 +41,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-peers", action="store_true", help="fastconv alone")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="also write the tables to a file")
     return parser.parse_args()
+
+
+Clock = Callable[[], float]
 
 
 # ------------------------------------------------------------------------------------------------------------ measuring
@@ -94,21 +98,29 @@ def check(case: Any, calls: dict[str, Callable[[], Any]]) -> None:
                 raise SystemExit(f"{case.layer} {case.operation}: fastconv and {name} differ by {error:g}")
 
 
-def timed(call: Callable[[], Any], count: int) -> float:
-    start = time.perf_counter()
+def clock_for(threads: int) -> Clock:
+    """Every contender does all its work on the calling thread where it may use only one."""
+    fine = time.get_clock_info("thread_time").resolution <= 1e-6
+    return time.thread_time if threads == 1 and fine else time.perf_counter
+
+
+def timed(call: Callable[[], Any], count: int, clock: Clock) -> float:
+    start = clock()
     for _ in range(count):
         call()
-    return (time.perf_counter() - start) / count
+    return (clock() - start) / count
 
 
-def measure(case: Any, contenders: Iterable[Any], rounds: int, peak: Callable[[], float]) -> Result | None:
+def measure(
+    case: Any, contenders: Iterable[Any], rounds: int, clock: Clock, peak: Callable[[], float]
+) -> Result | None:
     """Time ``case`` in interleaved rounds; None where fastconv lacks it."""
     prepared = {c.name: c.prepare(case.operation, case.arguments, case.options) for c in contenders}
     calls = {name: call for name, call in prepared.items() if call is not None}
     if "fastconv" not in calls:
         return None
     check(case, calls)
-    counts = {name: max(1, min(1000, int(SLOT / timed(call, 1)))) for name, call in calls.items()}
+    counts = {name: max(1, min(1000, int(SLOT / timed(call, 1, clock)))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     peaks = []
     order = list(calls)
@@ -117,7 +129,7 @@ def measure(case: Any, contenders: Iterable[Any], rounds: int, peak: Callable[[]
         for name in order:
             time.sleep(REST)
             calls[name]()  # untimed: brings back what the one before has pushed out of the caches
-            times[name].append(timed(calls[name], counts[name]))
+            times[name].append(timed(calls[name], counts[name], clock))
         order = order[1:] + order[:1]
     return Result(case, {name: statistics.median(series) for name, series in times.items()}, statistics.median(peaks))
 
@@ -264,9 +276,9 @@ def run(options: argparse.Namespace) -> list[str]:
     widths = (*WIDTHS, *(max(len(name) + 3, 9) if ms else 6 for name in names for ms in (True, False)), 10)
     print_row(layer_header(names), widths)
     results: list[Result] = []
+    clock, rounds = clock_for(options.threads), 3 if options.quick else options.rounds
     for case in chosen(options):
-        rounds = 3 if options.quick else options.rounds
-        result = measure(case, found, rounds, lambda: fma_peak(options.dtype, options.threads))
+        result = measure(case, found, rounds, clock, lambda: fma_peak(options.dtype, options.threads, clock=clock))
         if result is not None:
             results.append(result)
             print_row(layer_row(result, names), widths)
