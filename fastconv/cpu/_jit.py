@@ -58,10 +58,10 @@ def _cache_directory() -> pathlib.Path | None:
     setting = os.environ.get("FASTCONV_CACHE_DIR")
     if setting == "":
         return None
-    package = pathlib.Path(__file__).parent.parent
+    kernels = pathlib.Path(__file__).parent  # compiled code comes from this folder alone
     magic = cpu_target.target_context.codegen().magic_tuple()
     digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, np.__version__, magic)).encode())
-    for source in sorted(package.rglob("*.py")):
+    for source in sorted(kernels.rglob("*.py")):
         digest.update(source.read_bytes())
     try:
         root = pathlib.Path(setting) if setting else pathlib.Path(AppDirs("fastconv", appauthor=False).user_cache_dir)

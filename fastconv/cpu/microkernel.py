@@ -49,6 +49,52 @@ def advance(typingctx: Any, address: Any, offset: Any) -> Any:
     return address(address, types.intp), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def lanes_at(typingctx: Any, address: Any) -> Any:
+    """Elements of one vector of what ``address`` points at: a constant for the compiler."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(_INDEX, lanes(signature.args[0].dtype.bitwidth // 8))
+
+    return types.intp(address), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def aligned(typingctx: Any, address: Any) -> Any:
+    """``address`` moved up to a multiple of the vector size."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = builder.ptrtoint(args[0], _INDEX)
+        up = builder.add(number, ir.Constant(_INDEX, VECTOR_BYTES - 1))
+        return builder.inttoptr(builder.and_(up, ir.Constant(_INDEX, -VECTOR_BYTES)), args[0].type)
+
+    return address(address), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+    """``target[:count] = source[:count]``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size = signature.args[0].dtype.bitwidth // 8
+        cgutils.raw_memcpy(builder, args[0], args[1], args[2], size)
+        return context.get_dummy_value()
+
+    return types.void(target, source, types.intp), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def clear(typingctx: Any, target: Any, count: Any) -> Any:
+    """``target[:count] = 0``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size = ir.Constant(_INDEX, signature.args[0].dtype.bitwidth // 8)
+        cgutils.memset(builder, args[0], builder.mul(args[1], size), 0)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp), codegen
+
+
 class _Emitter:
     """Vector loads, stores and arithmetic for one element type."""
 
@@ -100,7 +146,16 @@ def make_microkernel(rows: int, vectors: int) -> Any:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def microkernel(
-        typingctx: Any, depth: Any, a: Any, a_row: Any, a_col: Any, b: Any, b_row: Any, c: Any, ldc: Any, accumulate: Any
+        typingctx: Any,
+        depth: Any,
+        a: Any,
+        a_row: Any,
+        a_col: Any,
+        b: Any,
+        b_row: Any,
+        c: Any,
+        ldc: Any,
+        accumulate: Any,
     ) -> Any:
         index = types.CPointer(types.intp)
         signature = types.void(types.intp, a, index, index, b, index, c, types.intp, types.boolean)
@@ -255,3 +310,7 @@ def _shuffle_masks(count: int, lane: int, distance: int) -> tuple[list[int], lis
         return low, high
     even, odd = ([base + k for base in range(first, 2 * count, 2 * lane) for k in range(lane)] for first in (0, lane))
     return even, odd
+
+
+transpose = make_transpose(bias_and_floor=False)
+transpose_epilogue = make_transpose(bias_and_floor=True)

@@ -1,0 +1,61 @@
+"""The bias gradient: grad_out summed over batch and space, in an order that only the shape decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu import layout
+from fastconv.cpu._jit import compiled, launch
+
+LANES = 32  # partial sums side by side: whole vectors on every machine, and the same sums on all of them
+
+
+@compiled
+def bias_core(worker, workers, grad_out, grad_bias, images, channels, pixels, channels_last):
+    """grad_bias[c] = sum over images and pixels of grad_out."""
+    if channels_last:
+        start, stop = channels * worker // workers, channels * (worker + 1) // workers
+        _sum_columns(grad_out, grad_bias, images * pixels, channels, start, stop)
+        return
+    partial = np.empty(LANES, grad_bias.dtype)
+    for c in range(worker, channels, workers):
+        partial[:] = 0
+        for n in range(images):
+            row = grad_out[(n * channels + c) * pixels : (n * channels + c + 1) * pixels]
+            for p in range(0, pixels - LANES + 1, LANES):
+                for k in range(LANES):
+                    partial[k] += row[p + k]
+            for k in range(pixels % LANES):
+                partial[k] += row[pixels - pixels % LANES + k]
+        total = partial[0]
+        for k in range(1, LANES):
+            total += partial[k]
+        grad_bias[c] = total
+
+
+@compiled
+def _sum_columns(grad_out, grad_bias, rows, channels, start, stop):
+    # Blocks of rows first: a running sum over a whole batch of pixels would lose digits that the planes' sums keep.
+    block = np.empty(stop - start, grad_bias.dtype)
+    grad_bias[start:stop] = 0
+    for first in range(0, rows, 1024):
+        block[:] = 0
+        for r in range(first, min(rows, first + 1024)):
+            row = grad_out[r * channels + start : r * channels + stop]
+            for c in range(stop - start):
+                block[c] += row[c]
+        for c in range(stop - start):
+            grad_bias[start + c] += block[c]
+
+
+def conv_backward_bias(grad_out: Any) -> Any:
+    """The sum of grad_out (N, C, *spatial) over batch and space, shape (C,)."""
+    images, channels = grad_out.shape[:2]
+    source, channels_last = layout.flat(grad_out)
+    grad_bias = np.zeros(channels, grad_out.dtype)
+    if grad_out.size:
+        pixels = grad_out.size // (images * channels)
+        launch(bias_core, grad_out.size >> 17, source, grad_bias, images, channels, pixels, channels_last)
+    return grad_bias
