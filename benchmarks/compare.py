@@ -3,8 +3,8 @@
 Arrays are channels-first going in and coming out, and whatever a library does to them in between is timed. Every
 contender gets the same arrays and the same number of threads, and their results are compared before anything is timed.
 Times are medians over rounds; each round times every contender, and the machine's peak, once, so that a change of the
-machine's speed meets them all alike. With one thread, times are the processor time of that thread, which leaves out what
-other processes take; with more they are wall-clock time.
+machine's speed meets them all alike. With one thread, times are the processor time of that thread, which leaves out
+what other processes take; with more they are wall-clock time.
 
     python benchmarks/compare.py --threads 1 --ops conv --algorithm direct
 """
