@@ -86,6 +86,19 @@ def activation(value: Any) -> bool:
     raise ValueError(f'activation must be None or "relu", got {value!r}')
 
 
+def real(name: str, value: Any) -> float:
+    """``value`` as a float; bools and what is not a number are refused."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    return float(value)
+
+
+def option(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """``value`` is one of these words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be {', '.join(repr(word) for word in allowed)}, got {value!r}")
+
+
 # --------------------------------------------------------------------------------------------------- arrays and shapes
 def array(name: str, value: Any, ndims: Sequence[int], dtypes: Sequence[np.dtype[Any]] = FLOATS) -> None:
     """``value`` (a NumPy or CUDA array) has one of these ranks and one of these dtypes."""
@@ -227,3 +240,41 @@ def linear(x: Any, weight: Any) -> tuple[int, ...]:
             f"(shape {tuple(x.shape)})"
         )
     return (*x.shape[:-1], weight.shape[0])
+
+
+# ------------------------------------------------------------------------------------------------- classes and labels
+def axis(name: str, x: Any, value: Any) -> int:
+    """An axis of ``x``, counted from the front."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"axis must be an int, got {value!r}") from None
+    if x.ndim == 0:
+        raise ValueError(f"{name} must have at least 1 dimension, got 0 (shape ())")
+    if not -x.ndim <= number < x.ndim:
+        raise ValueError(f"axis must be from {-x.ndim} to {x.ndim - 1} for {name} of shape {x.shape}, got {number}")
+    return number % x.ndim
+
+
+def labels(logits: Any, value: Any) -> None:
+    """``value`` has an integer dtype and one entry for each column of ``logits``."""
+    if logits.ndim == 0:
+        raise ValueError("logits must have at least 1 dimension, got 0 (shape ())")
+    if value.dtype.kind not in "iu":
+        raise TypeError(f"labels must have an integer dtype, got {value.dtype}")
+    expected = logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ()
+    if value.shape != expected:
+        raise ValueError(
+            f"labels must have shape {expected} for logits of shape {logits.shape}, got {tuple(value.shape)}"
+        )
+
+
+def label_range(value: Any, ignored: Any, classes: int) -> None:
+    """Every label that is not ignored names a class."""
+    if value.size == 0 or (value.min() >= 0 and value.max() < classes):
+        return
+    wrong = ~ignored & ((value < 0) | (value >= classes))
+    if wrong.any():
+        raise ValueError(f"labels must be from 0 to {classes - 1} or ignore_index, got {value[wrong].flat[0]}")
