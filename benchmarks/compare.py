@@ -4,7 +4,8 @@ Arrays are channels-first going in and coming out, and whatever a library does t
 contender gets the same arrays and the same number of threads, and their results are compared before anything is timed.
 Times are medians over rounds; each round times every contender, and the machine's peak, once, so that a change of the
 machine's speed meets them all alike. With one thread, times are the processor time of that thread, which leaves out
-what other processes take; with more they are wall-clock time.
+what other processes take; with more they are wall-clock time. Memory that is freed stays with the process (with glibc),
+so that no contender waits for the system to hand out fresh pages.
 
     python benchmarks/compare.py --threads 1 --ops conv --algorithm direct
 """
@@ -12,6 +13,7 @@ what other processes take; with more they are wall-clock time.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 import os
 import pathlib
@@ -102,6 +104,14 @@ def clock_for(threads: int) -> Clock:
     """Every contender does all its work on the calling thread where it may use only one."""
     fine = time.get_clock_info("thread_time").resolution <= 1e-6
     return time.thread_time if threads == 1 and fine else time.perf_counter
+
+
+def keep_memory() -> None:
+    """Tell glibc to reuse what is freed; other systems are left as they are."""
+    if platform.libc_ver()[0] == "glibc":
+        mallopt, trim_threshold, mmap_threshold = ctypes.CDLL(None).mallopt, -1, -3
+        mallopt(trim_threshold, 1 << 30)
+        mallopt(mmap_threshold, 1 << 25)
 
 
 def timed(call: Callable[[], Any], count: int, clock: Clock) -> float:
@@ -312,6 +322,7 @@ def main() -> None:
     # Read when the libraries are imported, which happens below.
     os.environ["NUMBA_NUM_THREADS"] = str(max(options.threads, int(os.environ.get("NUMBA_NUM_THREADS", "1"))))
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    keep_memory()
     tables = run(options)
     if options.markdown:
         command = " ".join(["python", "benchmarks/compare.py", *sys.argv[1:]])
