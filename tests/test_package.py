@@ -1,0 +1,84 @@
+"""The package as a whole: its names, what an import costs, and which module may import which."""
+
+import ast
+import importlib.metadata
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import fastconv as fc
+
+PACKAGE = pathlib.Path(fc.__file__).parent
+ROOT = PACKAGE.parent
+OPERATIONS = [name for name in fc.__all__ if name.islower()]
+
+
+def test_version_is_the_installed_one():
+    assert importlib.metadata.version("fastconv") == fc.__version__
+
+
+def test_type_information_is_shipped():
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_names_are_sorted_and_there():
+    assert fc.__all__ == sorted(fc.__all__)
+    assert all(hasattr(fc, name) for name in fc.__all__)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_docstring_has_every_section(name):
+    text = getattr(fc, name).__doc__
+    for section in ("Parameters", "Returns", "Raises", "Examples"):
+        assert f"    {section}\n    {'-' * len(section)}\n" in text, f"{name} lacks {section}"
+
+
+@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="the documentation is not beside the package")
+def test_documentation_lists_every_name():
+    listed = {line.strip() for line in (ROOT / "docs" / "api.rst").read_text().splitlines()}
+    assert set(fc.__all__) <= listed
+
+
+def test_every_forward_has_a_backward():
+    forward = [name for name in OPERATIONS if "_backward" not in name]
+    assert not [name for name in forward if f"{name}_backward" not in OPERATIONS]
+
+
+def test_import_brings_numba_and_nothing_else():
+    script = """
+import sys
+import numba
+before = set(sys.modules)
+import fastconv
+brought = {name.partition(".")[0] for name in set(sys.modules) - before}
+cuda = [name for name in set(sys.modules) - before if name.startswith("numba.cuda")]
+print(sorted(brought - sys.stdlib_module_names))
+print(cuda)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
+    brought, cuda = done.stdout.splitlines()
+    assert set(ast.literal_eval(brought)) <= {"fastconv", "numba", "numpy", "llvmlite"}
+    assert cuda == "[]"
+
+
+def imports(path):
+    """Whole names of the modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_only_the_backend_imports_the_compiler():
+    for path in PACKAGE.glob("*.py"):
+        assert not [name for name in imports(path) if name.split(".")[0] in ("numba", "llvmlite")], path.name
+
+
+def test_the_backend_imports_nothing_from_above():
+    allowed = ("fastconv.cpu.", "fastconv._window.", "fastconv.cpu")
+    for path in (PACKAGE / "cpu").glob("*.py"):
+        ours = [name for name in imports(path) if name.startswith("fastconv")]
+        assert not [name for name in ours if not name.startswith(allowed)], path.name
