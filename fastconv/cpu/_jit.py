@@ -27,6 +27,7 @@ from numba.np.ufunc import parallel as _parallel
 
 # "contract" allows a fused multiply-add and nothing else: NaN, inf, signed zeros and the order of sums stay as written.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_INTERNAL: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 # ---------------------------------------------------------------------------------------------------------- the target
@@ -110,7 +111,7 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 
 
 def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    dispatcher = numba.njit(**_OPTIONS, **options)(function)
+    dispatcher = numba.njit(no_cfunc_wrapper=True, **_OPTIONS, **options)(function)
     if CACHE_DIRECTORY is not None:
         dispatcher._cache = _Cache(function)
     return dispatcher  # type: ignore[no-any-return]
@@ -118,13 +119,18 @@ def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
 # -------------------------------------------------------------------------------------------- decorators and the launch
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a kernel, or a function that kernels call, on first use; kept on disk."""
+    """Compile a kernel that Python starts, on first use; kept on disk."""
     return _njit(function)
+
+
+def internal(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function for kernels to call. Python cannot call it, which spares the compiler two wrappers."""
+    return numba.njit(**_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a small function that disappears into its callers."""
-    return numba.njit(forceinline=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+    return numba.njit(forceinline=True, **_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=None)

@@ -1,4 +1,4 @@
-"""Convolution: forward and input gradient are one walk around the micro-kernel, with other numbers and other weights.
+"""Convolution: forward and input gradient are one plan around the micro-kernel, with other numbers and other weights.
 
 forward:         C[pixel, out_channel] = sum over (tap, in_channel)  of x[pixel's window]        * packed weight
 backward_input:  C[pixel, in_channel]  = sum over (tap, out_channel) of grad_out[pixel's window] * packed weight
@@ -12,151 +12,105 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, launch
-from fastconv.cpu.epilogue import channel_offsets, make_target, store_tile
-from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes_at, pointer, tile
+from fastconv.cpu._jit import compiled, internal, launch
+from fastconv.cpu.epilogue import make_target, store_tile
+from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.walk import axis, backward_walk, box_at, box_shape, boxes, forward_walk, is_padded, taps_of
-from fastconv.cpu.weights import (
-    block_count,
-    block_start,
-    pack_backward,
-    pack_forward,
-    padded_channels,
-    vectors_of,
-)
+from fastconv.cpu.plan import box_at, make_plan, phase_header
+from fastconv.cpu.weights import block_lanes, make_lanes, pack_backward, pack_forward, padded_channels
 
-PANEL_BYTES = 384 * 1024  # of a panel: most of a small L2 cache, and less than half of a large one
-BOX_PIXELS = 2048
 CHUNK = 32 * ROWS  # pixels whose tiles wait for their epilogue: 48 KiB of float32
 DEPTH = 576  # summands of one chain: a constant, so that results depend on nothing else
-
-
-class Task(NamedTuple):
-    """A walk's convolution: addresses, orders and sizes; channels are per group."""
-
-    source_last: Any
-    weight: Any
-    bias: Any
-    floor: Any
-    target: Any
-    target_last: Any
-    images: Any
-    groups: Any
-    in_channels: Any
-    out_channels: Any
 
 
 class Scratch(NamedTuple):
     """A worker's own memory."""
 
-    tile: Any
-    tail: Any
-    rows: Any
-    channels: Any
+    tiles: Any
+    tail: Any  # pixel offsets of a last tile
+    rows: Any  # offsets of a weight's rows, for each number of vectors
+    planes: Any  # offsets of the output's channels
     pixels: Any
 
 
 @compiled
-def conv_core(
-    worker, workers, x, x_last, packed, bias, floor, out, out_last, walk, images, groups, in_channels, out_channels
-):
-    """The walk's convolution of x, phase by phase; every worker takes every ``workers``-th piece of work."""
+def conv_core(worker, workers, x, x_last, packed, bias, floor, out, out_last, plan, groups, out_channels):
+    """The plan's convolution of x, phase by phase; every worker takes every ``workers``-th piece of work."""
     weight = aligned(pointer(packed, 0))
-    width = lanes_at(weight)
-    row = groups * vectors_of(out_channels, width) * width
-    turn = worker
-    for phase in range(walk.shape[0]):
-        task = Task(
-            x_last,
-            weight,
-            pointer(bias, 0),
-            floor,
-            pointer(out, 0),
-            out_last,
-            images,
-            groups,
-            in_channels,
-            out_channels,
-        )
-        turn = _phase(x, task, walk, phase, turn, workers)
-        weight = advance(weight, row * taps_of(walk, phase) * in_channels)
+    lanes = make_lanes(out_channels, lanes_at(weight))
+    scratch = _make_scratch(x, lanes.width)
+    turn = worker  # pieces to leave to others before the next one is this worker's
+    for phase in range(plan.shape[0]):
+        reader = make_reader(x, x_last, plan, phase)
+        target = make_target(pointer(out, 0), out_last, groups * out_channels, plan, phase)
+        boxes = phase_header(plan, phase).boxes * groups
+        splits = 1 if boxes % workers == 0 or boxes >= 4 * workers else min(lanes.blocks, workers)
+        for item in range(turn, boxes * splits, workers):
+            split, group, index = item % splits, item // splits % groups, item // splits // groups
+            box = box_at(plan, phase, index)
+            panel = read_box(reader, plan, phase, box, group)
+            for block in range(split * lanes.blocks // splits, (split + 1) * lanes.blocks // splits):
+                _multiply_block(
+                    panel,
+                    reader,
+                    weight,
+                    lanes,
+                    pointer(bias, group * lanes.row),
+                    floor,
+                    target,
+                    scratch,
+                    box,
+                    group,
+                    block,
+                )
+        turn = (turn - boxes * splits) % workers
+        weight = advance(weight, groups * lanes.row * reader.summands.size)
 
 
-@compiled
-def _phase(x, task, walk, phase, turn, workers):
-    """One phase; ``turn`` counts the pieces of work to leave to others first. Returns the turn for the next phase."""
-    d, h, w = axis(walk, phase, 0), axis(walk, phase, 1), axis(walk, phase, 2)
-    width = lanes_at(task.weight)
-    pixel_bytes = max(1, task.in_channels) * x.itemsize
-    shape = box_shape(walk, phase, task.images, pixel_bytes, PANEL_BYTES, BOX_PIXELS)
-    planar = not task.source_last and task.in_channels < width
-    in_place = (task.source_last or planar) and not (is_padded(d) or is_padded(h) or is_padded(w))
-    reader = make_reader(x, task.source_last, walk, phase, shape, task.groups, task.in_channels, planar, in_place)
-    target = make_target(task.target, task.target_last, task.out_channels * task.groups, d, h, w)
-    scratch = _scratch(x, reader.summands.size)
-    blocks = block_count(vectors_of(task.out_channels, width))
-    count = boxes(walk, phase, task.images, shape) * task.groups
-    splits = 1 if count % workers == 0 or count >= 4 * workers else min(blocks, workers)
-    for item in range(turn, count * splits, workers):
-        split, group, index = item % splits, item // splits % task.groups, item // splits // task.groups
-        box = box_at(walk, phase, task.images, shape, index)
-        panel = read_box(reader, walk, phase, box, group)
-        for block in range(split * blocks // splits, (split + 1) * blocks // splits):
-            _multiply_block(task, target, scratch, reader, panel, box, group, block)
-    return (turn - count * splits) % workers
-
-
-@compiled
-def _scratch(x, depth):
-    width = lanes_at(pointer(x, 0))
-    tile = np.empty((CHUNK + ROWS) * MAX_VECTORS * width + SLACK, x.dtype)
-    rows = np.empty((MAX_VECTORS + 1, min(DEPTH, depth)), np.int64)
+@internal
+def _make_scratch(x, width):
+    tiles = np.empty((CHUNK + ROWS) * MAX_VECTORS * width + SLACK, x.dtype)
+    rows = np.empty((MAX_VECTORS + 1, DEPTH), np.int64)
     for vectors in range(1, MAX_VECTORS + 1):
-        for r in range(rows.shape[1]):
+        for r in range(DEPTH):
             rows[vectors, r] = r * vectors * width
-    channels, pixels = np.empty(MAX_VECTORS * width, np.int64), np.empty(CHUNK, np.int64)
-    return Scratch(tile, np.empty(ROWS, np.int64), rows, channels, pixels)
+    return Scratch(
+        tiles, np.empty(ROWS, np.int64), rows, np.empty(MAX_VECTORS * width, np.int64), np.empty(CHUNK, np.int64)
+    )
 
 
-@compiled
-def _multiply_block(task, target, scratch, reader, panel, box, group, block):
+@internal
+def _multiply_block(panel, reader, weight, lanes, bias, floor, target, scratch, box, group, block):
     """All pixels of a box times one block of the packed weight, stored chunk by chunk."""
-    width, depth = lanes_at(task.weight), reader.summands.size
-    vectors = vectors_of(task.out_channels, width)
-    first = block_start(vectors, block)
-    pitch = (block_start(vectors, block + 1) - first) * width
-    weight = advance(task.weight, (group * vectors + first) * width * depth)
-    bias = advance(task.bias, (group * vectors + first) * width)
-    channel, channels = group * task.out_channels + first * width, min(pitch, task.out_channels - first * width)
-    tiles = aligned(pointer(scratch.tile, 0))
-    channel_offsets(target.plane, channels, scratch.channels)
+    first, pitch, channels = block_lanes(lanes, block)
+    block_weight = advance(weight, (group * lanes.row + first) * reader.summands.size)
+    for c in range(pitch):
+        scratch.planes[c] = c * target.plane if c < channels else -1
+    tiles = aligned(pointer(scratch.tiles, 0))
     plane = box.depth * box.height * box.width
-    grid = (box.d * target.grid_height + box.h) * target.grid_width + box.w
     count = box.images * plane
     for start in range(0, count, CHUNK):
         stop = min(count, start + CHUNK)
-        _multiply(panel, reader.pixels, start, stop, reader.summands, weight, scratch, tiles, pitch)
+        _multiply(panel, reader.pixels, start, stop, reader.summands, block_weight, scratch, tiles, pitch, lanes.width)
         p = start
         while p < stop:  # image by image: a run of pixels ends with its image
             image = p // plane
             end = min(stop, (image + 1) * plane)
             store_tile(
-                advance(tiles, (p - start) * pitch), pitch, end - p, target, box.n + image, channel, channels, bias,
-                task.floor, grid + p - image * plane, pointer(scratch.channels, 0),
-                pointer(scratch.pixels, 0),
+                advance(tiles, (p - start) * pitch), pitch, end - p, target, box.n + image,
+                group * lanes.channels + first, channels, advance(bias, first), floor, box.grid + p - image * plane,
+                pointer(scratch.planes, 0), pointer(scratch.pixels, 0),
             )  # fmt: skip
             p = end
 
 
-@compiled
-def _multiply(panel, pixels, start, stop, summands, weight, scratch, tiles, pitch):
+@internal
+def _multiply(panel, pixels, start, stop, summands, weight, scratch, tiles, pitch, width):
     """tiles[p - start, lane] = sum over r of panel[pixels[p] + summands[r]] * weight[r, lane], in chains of DEPTH."""
     depth = summands.size
-    vectors = pitch // lanes_at(tiles)
     parts = max(1, (depth + DEPTH - 1) // DEPTH)
     step = max(1, (depth + parts - 1) // parts)
-    row_offsets = pointer(scratch.rows, vectors * scratch.rows.shape[1])
+    row_offsets = pointer(scratch.rows, pitch // width * DEPTH)
     for r in range(0, max(1, depth), step):
         for p in range(start, stop, ROWS):
             where = pointer(pixels, p)
@@ -165,7 +119,7 @@ def _multiply(panel, pixels, start, stop, summands, weight, scratch, tiles, pitc
                 for i in range(ROWS):
                     scratch.tail[i] = pixels[min(p + i, stop - 1)]
             tile(
-                vectors, min(step, depth - r), panel, where, pointer(summands, r), advance(weight, r * pitch),
+                pitch // width, min(step, depth - r), panel, where, pointer(summands, r), advance(weight, r * pitch),
                 row_offsets, advance(tiles, (p - start) * pitch), pitch, r > 0,
             )  # fmt: skip
 
@@ -176,32 +130,32 @@ def conv_forward(
 ) -> Any:
     """The convolution of x (N, C, *spatial) with weight (O, C / groups, *K), plus bias, then ReLU."""
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
-    packed = pack_forward(weight, groups)
-    return _convolve(x, packed, bias, shape, forward_walk(window), groups, weight.shape[1], relu, out, weight)
+    return _convolve(x, weight, bias, shape, window, False, groups, weight.shape[1], relu, out)
 
 
 def conv_backward_input(
     grad_out: Any, weight: Any, input_shape: tuple[int, ...], window: Window, groups: int, out: Any = None
 ) -> Any:
     """The gradient of the convolution's result with respect to its input."""
-    walk = backward_walk(window)
-    packed = pack_backward(weight, groups, walk)
-    return _convolve(grad_out, packed, None, input_shape, walk, groups, weight.shape[0] // groups, False, out, weight)
+    in_channels = weight.shape[0] // groups
+    return _convolve(grad_out, weight, None, input_shape, window, True, groups, in_channels, False, out)
 
 
 def _convolve(
-    x: Any, packed: Any, bias: Any, shape: tuple[int, ...], walk: Any, groups: int, in_channels: int, relu: bool,
-    out: Any, weight: Any,
+    x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, backward: bool, groups: int, channels: int,
+    relu: bool, out: Any,
 ) -> Any:  # fmt: skip
     source, channels_last = layout.flat(x)
+    planar = not channels_last and channels < lanes(x.itemsize)
+    plan = make_plan(window, backward, x.shape[0], channels, groups, x.itemsize, channels_last, planar, False)
+    packed = pack_backward(weight, groups, plan) if backward else pack_forward(weight, groups)
     result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
     out_channels = shape[1] // groups
-    floor = x.dtype.type(0 if relu else -np.inf)
-    padded_bias = _padded_bias(bias, groups, out_channels, x.dtype)
-    operations = result.size * in_channels * int(walk[0, :, 7].prod())
+    operations = result.size * channels * int(plan[0, 0, 0])
     launch(
-        conv_core, max(1, operations >> 19), source, channels_last, packed, padded_bias, floor,
-        layout.flat_target(result, channels_last), channels_last, walk, shape[0], groups, in_channels, out_channels,
+        conv_core, max(1, operations >> 19), source, channels_last, packed,
+        _padded_bias(bias, groups, out_channels, x.dtype), x.dtype.type(0 if relu else -np.inf),
+        layout.flat_target(result, channels_last), channels_last, plan, groups, out_channels,
     )  # fmt: skip
     return layout.deliver(result, out)
 

@@ -1,8 +1,4 @@
-"""Panels: the blocks in cache that the micro-kernel reads, and the moves into them and out of its tiles.
-
-A panel holds what the pixels of a box read: a padded piece of the input in channels-last order (pixel pitch ``pitch``),
-or plane by plane where channels are fewer than a vector has lanes. The moves are transposes in registers or plain copies.
-"""
+"""Reading a plan's boxes: in place, or by moves into a panel, which are transposes in registers and plain copies."""
 
 from __future__ import annotations
 
@@ -10,130 +6,130 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.cpu._jit import compiled, inlined
+from fastconv.cpu._jit import inlined, internal
 from fastconv.cpu.microkernel import advance, aligned, clear, copy, lanes_at, pointer, transpose
-from fastconv.cpu.walk import axis, extent
+from fastconv.cpu.plan import panel_extent, phase_axes, phase_header
 
 SLACK = 64  # elements at the end of a buffer: what aligning its start, or a store's excess lanes, may take
 
 
-class Strides(NamedTuple):
-    """Elements between neighbours on each axis of a panel, or of an input that is read in place."""
-
-    image: int
-    depth: int
-    height: int
-    width: int
-    channel: int
-
-
-@inlined
-def input_strides(walk, phase, channels, channels_last):
-    """Strides of a whole input array."""
-    d, h, w = walk[phase, 0, 0], walk[phase, 1, 0], walk[phase, 2, 0]
-    if channels_last:
-        return Strides(d * h * w * channels, h * w * channels, w * channels, channels, 1)
-    return Strides(channels * d * h * w, h * w, w, 1, d * h * w)
-
-
-@inlined
-def panel_strides(walk, phase, shape, channels, planar):
-    """Strides of the panel of a box of this shape."""
-    d, h, w = (
-        extent(axis(walk, phase, 0), shape[1]), extent(axis(walk, phase, 1), shape[2]),
-        extent(axis(walk, phase, 2), shape[3]),
-    )  # fmt: skip
-    if planar:
-        return Strides(channels * d * h * w, h * w, w, 1, d * h * w)
-    return Strides(d * h * w * channels, h * w * channels, w * channels, channels, 1)
-
-
-# ---------------------------------------------------------------------------------------------------------- the reader
 class Reader(NamedTuple):
-    """How a phase's boxes are read: in place, or through a panel that :func:`read_box` fills."""
+    """An input, the panel it is read through, and tables of offsets for one phase."""
 
     source: Any
     channels_last: Any
-    channels: Any  # of a group
-    planar: Any
-    in_place: Any
-    given: Any  # strides of the input
-    strides: Any  # strides of what the micro-kernel reads
-    many: Any
-    memory: Any  # of the panel
-    rows: Any
-    pixels: Any  # tables: where each pixel's window starts, and each summand of a window
-    summands: Any
+    panel: Any
+    rows: Any  # of the panel: see _row_offsets
+    pixels: Any  # where the window of each pixel of a full box starts; a smaller box uses the first ones
+    summands: Any  # where each summand (tap, channel) of a window lies from its start
 
 
-@compiled
-def make_reader(x, channels_last, walk, phase, shape, groups, channels, planar, in_place):
-    """The reader of x, whose channels are given per group, for boxes of this shape."""
-    given = input_strides(walk, phase, channels * groups, channels_last)
-    strides = given if in_place else panel_strides(walk, phase, shape, channels, planar)
-    memory = np.empty((0 if in_place else shape[0] * strides.image) + SLACK, x.dtype)
-    return Reader(
-        pointer(x, 0), channels_last, channels, planar, in_place, given, strides, runs_of_rows(walk, phase, shape), memory,
-        row_table(walk, phase, shape, strides.width), pixel_offsets(walk, phase, shape, strides, in_place),
-        summand_offsets(walk, phase, strides, in_place, channels),
-    )  # fmt: skip
-
-
-@compiled
-def read_box(reader, walk, phase, box, group):
-    """Where the box's first window starts in memory, after filling the panel if there is one."""
-    first = advance(reader.source, group * reader.channels * reader.given.channel)
-    if reader.in_place:
-        d, h, w = axis(walk, phase, 0), axis(walk, phase, 1), axis(walk, phase, 2)
-        z, y, x = box.d * d.stride + d.low, box.h * h.stride + h.low, box.w * w.stride + w.low
-        given = reader.given
-        return advance(first, box.n * given.image + z * given.depth + y * given.height + x * given.width)
-    panel = aligned(pointer(reader.memory, 0))
-    fill_panel(first, reader, walk, phase, box, panel)
-    return panel
-
-
-# ------------------------------------------------------------------------------------------------------- offset tables
-@compiled
-def pixel_offsets(walk, phase, shape, strides, in_place):
-    """Where the window of each pixel of a full box starts, pixels in order; a smaller box uses the first entries."""
-    d, h, w = axis(walk, phase, 0), axis(walk, phase, 1), axis(walk, phase, 2)
-    step_d = d.stride * strides.depth // (1 if in_place else d.unit)
-    step_h = h.stride * strides.height // (1 if in_place else h.unit)
-    step_w = w.stride * strides.width // (1 if in_place else w.unit)
-    table = np.empty(shape[0] * shape[1] * shape[2] * shape[3], np.int64)
+@internal
+def make_reader(x, channels_last, plan, phase):
+    """The reader of x, flat in memory order, for a phase."""
+    header, (n, d, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
+    pixels = np.empty(n.box * d.box * h.box * w.box, np.int64)
     p = 0
-    for n in range(shape[0]):
-        for z in range(shape[1]):
-            for y in range(shape[2]):
-                start = n * strides.image + z * step_d + y * step_h
-                for x in range(shape[3]):
-                    table[p] = start + x * step_w
+    for i in range(n.box):
+        for z in range(d.box):
+            for y in range(h.box):
+                start = i * n.pitch + z * d.pixel_pitch + y * h.pixel_pitch
+                for x_ in range(w.box):
+                    pixels[p] = start + x_ * w.pixel_pitch
                     p += 1
-    return table
-
-
-@compiled
-def summand_offsets(walk, phase, strides, in_place, channels):
-    """Where each summand (tap, channel) of a window lies from the window's start."""
-    d, h, w = axis(walk, phase, 0), axis(walk, phase, 1), axis(walk, phase, 2)
-    unit_d, unit_h, unit_w = (d.unit, h.unit, w.unit) if in_place else (1, 1, 1)
-    table = np.empty(d.taps * h.taps * w.taps * channels, np.int64)
+    summands = np.empty(header.taps * header.channels, np.int64)
     r = 0
     for z in range(d.taps):
         for y in range(h.taps):
-            start = (d.offset + z * d.offset_step) * unit_d * strides.depth
-            start += (h.offset + y * h.offset_step) * unit_h * strides.height
-            for x in range(w.taps):
-                tap = start + (w.offset + x * w.offset_step) * unit_w * strides.width
-                for c in range(channels):
-                    table[r] = tap + c * strides.channel
+            start = d.tap_start + z * d.tap_pitch + h.tap_start + y * h.tap_pitch + w.tap_start
+            for x_ in range(w.taps):
+                for c in range(header.channels):
+                    summands[r] = start + x_ * w.tap_pitch + c * header.pitch
                     r += 1
+    rows = _row_offsets(plan, phase)
+    return Reader(pointer(x, 0), channels_last, np.empty(header.panel + SLACK, x.dtype), rows, pixels, summands)
+
+
+@internal
+def _row_offsets(plan, phase):
+    """table[i] = where pixel i of a run of input pixels goes in a plane of the panel, -1 where nothing reads it.
+
+    A run is all the rows that a full box reads, or one row from the leftmost pixel on that a window reads.
+    """
+    header, (_, _, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
+    width = panel_extent(w, w.box)
+    rows, length, first = (panel_extent(h, h.box), w.size, w.low) if header.many else (1, (width - 1) * w.unit + 1, 0)
+    table = np.empty(rows * length, np.int64)
+    for y in range(rows):
+        for x in range(length):
+            column, rest = divmod(x - first, w.unit)
+            table[y * length + x] = y * h.pitch + column * w.pitch if rest == 0 and 0 <= column < width else -1
     return table
 
 
-# ------------------------------------------------------------------------------------------------------ moves into a panel
-@compiled
+@internal
+def read_box(reader, plan, phase, box, group):
+    """Where the box's first window starts in memory, after filling the panel if there is one."""
+    header, (n, d, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
+    z, y, x = box.d * d.stride + d.low, box.h * h.stride + h.low, box.w * w.stride + w.low
+    source = advance(reader.source, group * header.channels * header.given + box.n * n.given)
+    if header.in_place:
+        return advance(source, z * d.given + y * h.given + x * w.given)
+    panel = aligned(pointer(reader.panel, 0))
+    height, width = panel_extent(h, box.height), panel_extent(w, box.width)
+    top, bottom = _inside(y, h, height)
+    left, right = _inside(x, w, width)
+    for i in range(box.images):
+        for k in range(panel_extent(d, box.depth)):
+            here = advance(source, i * n.given + (z + k * d.unit) * d.given)
+            there = advance(panel, i * n.pitch + k * d.pitch)
+            low, high = (top, bottom) if 0 <= z + k * d.unit < d.size and left < right else (height, height)
+            if low < high:
+                _fill_plane(here, there, reader, plan, phase, y, x, low, high, left, right)
+            for c in range(header.channels if header.planar else 1):
+                plane = advance(there, c * header.pitch)
+                clear(plane, low * h.pitch)
+                for row in range(low, high):
+                    clear(advance(plane, row * h.pitch), left * w.pitch)
+                    clear(advance(plane, row * h.pitch + right * w.pitch), (width - right) * w.pitch)
+                clear(advance(plane, high * h.pitch), (height - high) * h.pitch)
+    return panel
+
+
+@inlined
+def _inside(first, axis, count):
+    """The range of ``count`` panel pixels from input pixel ``first`` on that lie inside the input; the rest is padding."""
+    low = min(max(0, (axis.unit - 1 - first) // axis.unit), count)
+    return low, min(max(low, (axis.size - 1 - first) // axis.unit + 1), count)
+
+
+@internal
+def _fill_plane(here, there, reader, plan, phase, first_y, first_x, low, high, left, right):
+    """Rows low to high and columns left to right of a plane of the panel, all channels."""
+    header, (_, _, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
+    if not header.planar and not reader.channels_last:
+        skip = low * w.size if header.many else left * w.unit
+        count = (high - low) * w.size if header.many else (right - 1 - left) * w.unit + 1
+        for y in range(low, low + 1 if header.many else high):
+            source = advance(here, (first_y + y * h.unit) * h.given + (0 if header.many else first_x + skip))
+            target = there if header.many else advance(there, y * h.pitch)
+            transpose_run(source, header.given, header.channels, target, pointer(reader.rows, skip), count)
+        return
+    planes, together = (header.channels, 1) if header.planar else (1, header.channels)
+    for c in range(planes):
+        for y in range(low, high):
+            source = advance(
+                here, c * header.given + (first_y + y * h.unit) * h.given + (first_x + left * w.unit) * w.given
+            )
+            target = advance(there, c * header.pitch + y * h.pitch + left * w.pitch)
+            if w.unit == 1 and w.given == together and w.pitch == together:
+                copy(target, source, (right - left) * together)
+            else:
+                for x in range(right - left):
+                    copy(advance(target, x * w.pitch), advance(source, x * w.unit * w.given), together)
+
+
+@internal
 def transpose_run(source, stride, rows, target, to, count):
     """target[to[q] + c] = source[c * stride + q] for c < rows, q < count, where to[q] >= 0.
 
@@ -147,120 +143,7 @@ def transpose_run(source, stride, rows, target, to, count):
                 if to[q] >= 0:
                     target[to[q] + c] = source[c * stride + q]
         return
-    blocks = (rows + width - 1) // width
-    for k in range(blocks):
-        c = (blocks - 1 - k) * width
+    for c in range((rows - 1) // width * width, -1, -width):
         for start in range(0, count, width):
             q = min(start, count - width)
             transpose(advance(source, c * stride + q), stride, min(width, rows - c), advance(target, c), advance(to, q))
-
-
-@inlined
-def runs_of_rows(walk, phase, shape):
-    """Whether panel rows are neighbours in the input, so that one run of input pixels fills them all."""
-    h, w = axis(walk, phase, 1), axis(walk, phase, 2)
-    return shape[3] == w.count and h.unit == 1
-
-
-@compiled
-def row_table(walk, phase, shape, pitch):
-    """table[i] = where input pixel i of a run of panel rows goes, -1 where nothing reads it.
-
-    A run is all rows of a box's panel, ``input width`` entries each, or one row, whose entries count from the leftmost
-    pixel that a window reads (see :func:`runs_of_rows`).
-    """
-    h, w = axis(walk, phase, 1), axis(walk, phase, 2)
-    width = extent(w, shape[3])
-    many = runs_of_rows(walk, phase, shape)
-    rows, length, first = (extent(h, shape[2]), w.input_size, w.low) if many else (1, (width - 1) * w.unit + 1, 0)
-    table = np.empty(rows * length, np.int64)
-    for y in range(rows):
-        for x in range(length):
-            column, rest = divmod(x - first, w.unit)
-            inside = rest == 0 and 0 <= column < width
-            table[y * length + x] = (y * width + column) * pitch if inside else -1
-    return table
-
-
-@inlined
-def _valid(first, unit, count, size):
-    """The range of panel pixels at first, first + unit, ... that lie inside an input axis of this size."""
-    low = min(max(0, (-first + unit - 1) // unit), count)
-    high = min(max(low, (size - 1 - first) // unit + 1), count)
-    return low, high
-
-
-@compiled
-def fill_panel(source, reader, walk, phase, box, panel):
-    """Move what a box's windows read into ``panel``, zeros where they reach beyond the input.
-
-    ``source`` points at the group's first channel in image 0.
-    """
-    given, strides, channels, planar = reader.given, reader.strides, reader.channels, reader.planar
-    table = pointer(reader.rows, 0)
-    d, h, w = axis(walk, phase, 0), axis(walk, phase, 1), axis(walk, phase, 2)
-    depth, height, width = extent(d, box.depth), extent(h, box.height), extent(w, box.width)
-    first_z, first_y, first_x = box.d * d.stride + d.low, box.h * h.stride + h.low, box.w * w.stride + w.low
-    top, bottom = _valid(first_y, h.unit, height, h.input_size)
-    left, right = _valid(first_x, w.unit, width, w.input_size)
-    pixel = 1 if planar else strides.width
-    planes = channels if planar else 1
-    for n in range(box.images):
-        for z in range(depth):
-            source_z = first_z + z * d.unit
-            inside = 0 <= source_z < d.input_size and left < right
-            low, high = (top, bottom) if inside else (height, height)
-            here = advance(source, (box.n + n) * given.image + source_z * given.depth + first_y * given.height)
-            there = advance(panel, n * strides.image + z * strides.depth)
-            if low < high:
-                if planar:
-                    _copy_planes(here, given, there, strides, channels, h.unit, w.unit, first_x, low, high, left, right)
-                elif reader.channels_last:
-                    _copy_pixels(here, given, there, strides, channels, h.unit, w.unit, first_x, low, high, left, right)
-                elif reader.many:
-                    run = advance(here, low * given.height)
-                    count = (high - low) * given.height
-                    transpose_run(run, given.channel, channels, there, advance(table, low * given.height), count)
-                else:
-                    skip = left * w.unit
-                    count = (right - 1 - left) * w.unit + 1
-                    for y in range(low, high):
-                        run = advance(here, y * h.unit * given.height + first_x + skip)
-                        row = advance(there, y * strides.height)
-                        transpose_run(run, given.channel, channels, row, advance(table, skip), count)
-            for c in range(planes):
-                plane = advance(there, c * strides.channel)
-                clear(plane, low * strides.height)
-                for y in range(low, high):
-                    row = advance(plane, y * strides.height)
-                    clear(row, left * pixel)
-                    clear(advance(row, right * pixel), (width - right) * pixel)
-                clear(advance(plane, high * strides.height), (height - high) * strides.height)
-
-
-@compiled
-def _copy_planes(source, given, target, strides, channels, unit_y, unit_x, first_x, low, high, left, right):
-    """Rows of NCHW planes into the planes of a panel."""
-    for c in range(channels):
-        for y in range(low, high):
-            here = advance(source, c * given.channel + y * unit_y * given.height + first_x + left * unit_x)
-            there = advance(target, c * strides.channel + y * strides.height + left)
-            if unit_x == 1:
-                copy(there, here, right - left)
-            else:
-                for x in range(right - left):
-                    there[x] = here[x * unit_x]
-
-
-@compiled
-def _copy_pixels(source, given, target, strides, channels, unit_y, unit_x, first_x, low, high, left, right):
-    """Channels-last pixels into a channels-last panel."""
-    whole = unit_x == 1 and given.width == channels and strides.width == channels
-    for y in range(low, high):
-        here = advance(source, y * unit_y * given.height + (first_x + left * unit_x) * given.width)
-        there = advance(target, y * strides.height + left * strides.width)
-        if whole:
-            copy(there, here, (right - left) * channels)
-        else:
-            for x in range(right - left):
-                copy(advance(there, x * strides.width), advance(here, x * unit_x * given.width), channels)

@@ -1,0 +1,271 @@
+"""How a pass of convolution walks over its arrays, as numbers: axes, phases, boxes of output pixels and pitches in memory.
+
+Forward, input gradient and transposed convolution are one walk with other numbers: on each axis the output pixel ``o`` of a
+grid reads the input at ``stride * o + offset(tap)`` for a progression of taps, and is written at ``start + step * o``.
+The input gradient of a strided convolution is one such walk per *phase* of its stride, each with the taps that meet it.
+
+A phase's grid is cut into boxes whose input fits into the L2 cache. A kernel reads it in place, or from a *panel*: a padded
+copy of what the box's windows read, channels innermost, or plane by plane where channels are fewer than a vector has lanes.
+
+Plans are made here in Python, once per geometry, and kept in a bounded table; kernels get them as one int64 array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv._window import Window
+from fastconv.cpu._jit import inlined, internal
+
+PANEL_BYTES = 384 * 1024  # of a panel: most of a small L2 cache, and less than half of a large one
+BOX_PIXELS = 2048
+LEAST_PIXELS = 24  # four tiles: of a box on its innermost axis, even where a panel gets larger than PANEL_BYTES
+
+
+class Axis(NamedTuple):
+    """One axis of a phase; the images are its first."""
+
+    size: int = 1  # of the input
+    out_size: int = 1
+    count: int = 1  # grid pixels
+    stride: int = 1  # of the grid on the input
+    start: int = 0  # of the grid on the output
+    step: int = 1
+    kernel_size: int = 1
+    taps: int = 1
+    first_tap: int = 0  # the taps' places in the kernel
+    tap_step: int = 1
+    low: int = 0  # the smallest tap offset, and how far the largest lies from it
+    span: int = 0
+    unit: int = 1  # panel pixels stand for every unit-th input pixel: the others are never read
+    offset: int = 0  # of the first tap from low
+    offset_step: int = 0
+    box: int = 1  # grid pixels of a full box, and boxes
+    parts: int = 1
+    given: int = 0  # elements between neighbours in the input
+    pitch: int = 0  # and in what is read: the panel, or the input in place
+    pixel_pitch: int = 0  # elements between the windows of neighbouring grid pixels
+    tap_start: int = 0  # where the first tap lies from the start of a window, and the next ones from it
+    tap_pitch: int = 0
+
+    def extent(self, count: int) -> int:
+        """Panel pixels that ``count`` consecutive grid pixels read."""
+        return ((count - 1) * self.stride + self.span) // self.unit + 1
+
+    def fit(self, room: int) -> int:
+        """Grid pixels that read at most ``room`` panel pixels."""
+        return (room * self.unit - 1 - self.span) // self.stride + 1
+
+    def is_padded(self) -> bool:
+        """Whether a grid pixel reads beyond the input."""
+        return self.low < 0 or self.low + (self.count - 1) * self.stride + self.span >= self.size
+
+
+class Header(NamedTuple):
+    """What a phase's axes share."""
+
+    taps: int
+    boxes: int
+    channels: int  # of a group
+    in_place: int
+    planar: int
+    many: int  # whether panel rows are neighbours in the input, so that one run of input pixels fills them all
+    given: int  # elements between channels in the input
+    pitch: int  # and in what is read
+    panel: int  # elements of a panel
+
+
+FIELDS = len(Axis._fields)
+
+
+# ---------------------------------------------------------------------------------------------------------------- walks
+def _axis(offset: int, offset_step: int, **numbers: int) -> Axis:
+    """An axis whose taps lie at offset, offset + offset_step, ... from a window's origin."""
+    axis = Axis(**numbers)
+    more = max(axis.taps - 1, 0)
+    low = min(offset, offset + more * offset_step)
+    unit = math.gcd(axis.stride if axis.count > 1 else 0, offset_step if more else 0) or 1
+    return axis._replace(low=low, span=more * abs(offset_step), unit=unit, offset=offset - low, offset_step=offset_step)
+
+
+def _forward_axis(window: Window, a: int) -> Axis:
+    count, kernel_size = window.output_size[a], window.kernel_size[a]
+    return _axis(
+        -window.padding_before[a], window.dilation[a], size=window.input_size[a], out_size=count, count=count,
+        stride=window.stride[a], kernel_size=kernel_size, taps=kernel_size,
+    )  # fmt: skip
+
+
+def _backward_axes(window: Window, a: int) -> Iterator[Axis]:
+    """The phases: input pixel phase + stride * o meets the taps where phase + padding - dilation * tap is divisible."""
+    size, stride, dilation, kernel_size = (
+        window.input_size[a], window.stride[a], window.dilation[a], window.kernel_size[a],
+    )  # fmt: skip
+    tap_step = stride // math.gcd(stride, dilation)
+    for phase in range(min(stride, size)):
+        origin = phase + window.padding_before[a]
+        first = next(
+            (k for k in range(min(tap_step, kernel_size)) if (origin - dilation * k) % stride == 0), kernel_size
+        )
+        yield _axis(
+            (origin - dilation * first) // stride, -dilation * tap_step // stride, size=window.output_size[a],
+            out_size=size, count=-(-(size - phase) // stride), start=phase, step=stride, kernel_size=kernel_size,
+            taps=-(-(kernel_size - first) // tap_step), first_tap=first, tap_step=tap_step,
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _phases(window: Window, backward: bool) -> list[tuple[Axis, ...]]:
+    """For every phase its axes (depth, height, width)."""
+    axes = (tuple(_backward_axes(window, a)) if backward else (_forward_axis(window, a),) for a in range(3))
+    return list(product(*axes))
+
+
+# ---------------------------------------------------------------------------------------------------------------- boxes
+def _part(count: int, most: int) -> int:
+    """The largest even part of ``count`` that is at most ``most``: 56 in parts of at most 30 gives 28."""
+    return -(-count // -(-count // max(1, min(count, most))))
+
+
+def _box(images: int, d: Axis, h: Axis, w: Axis, pixel_bytes: int) -> tuple[int, int, int, int]:
+    """(images, depth, height, width) of a box: whole inner axes and a part of one, so its pixels are a run of the grid."""
+    row = w.extent(w.count) * pixel_bytes
+    plane = h.extent(h.count) * row
+    volume = d.extent(d.count) * plane
+    pixels = d.count * h.count * w.count
+    if volume <= PANEL_BYTES and pixels <= BOX_PIXELS:
+        return _part(images, min(PANEL_BYTES // volume, BOX_PIXELS // pixels)), d.count, h.count, w.count
+    depth = min(d.fit(PANEL_BYTES // plane), BOX_PIXELS // (h.count * w.count))
+    if depth >= 1:
+        return 1, _part(d.count, depth), h.count, w.count
+    planes = d.extent(1)
+    height = min(h.fit(PANEL_BYTES // (row * planes)), BOX_PIXELS // w.count)
+    if height >= 1:
+        return 1, 1, _part(h.count, height), w.count
+    width = min(w.fit(PANEL_BYTES // (pixel_bytes * planes * h.extent(1))), BOX_PIXELS)
+    return 1, 1, 1, _part(w.count, max(width, LEAST_PIXELS))
+
+
+# ------------------------------------------------------------------------------------------------------------ the plan
+@lru_cache(maxsize=256)
+def make_plan(
+    window: Window, backward: bool, images: int, channels: int, groups: int, itemsize: int, channels_last: bool,
+    planar: bool, whole_vectors: bool,
+) -> npt.NDArray[np.int64]:  # fmt: skip
+    """The plan of a pass over an input with this many channels per group: int64 (phases, 5, FIELDS).
+
+    Its rows are a :class:`Header` and the axes (images, depth, height, width). Where the input's order and padding allow,
+    it is read in place; ``whole_vectors`` says that channels are read by whole vectors, which may then reach beyond it.
+    """
+    rows = [
+        _plan_phase(axes, images, channels, groups, itemsize, channels_last, planar, whole_vectors)
+        for axes in _phases(window, backward)
+    ]
+    plan = np.zeros((len(rows), 5, FIELDS), np.int64)
+    for phase, (header, *axes) in zip(plan, rows, strict=True):
+        phase[0, : len(header)] = header
+        phase[1:] = axes
+    plan.setflags(write=False)
+    return plan
+
+
+def _plan_phase(
+    axes: tuple[Axis, ...], images: int, channels: int, groups: int, itemsize: int, channels_last: bool, planar: bool,
+    whole_vectors: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    in_place = (planar or (channels_last and not whole_vectors)) and not any(axis.is_padded() for axis in axes)
+    box = _box(max(images, 1), *axes, max(channels, 1) * itemsize)  # type: ignore[misc]
+    sizes = tuple(axis.size for axis in axes)
+    lengths = tuple(axis.extent(part) for axis, part in zip(axes, box[1:], strict=True))
+    given = _pitches(sizes, channels * groups, channels_last)
+    pitch = given if in_place else _pitches(lengths, channels, not planar)
+    n = Axis(count=images, box=box[0], parts=-(-images // box[0]), given=given[0], pitch=pitch[0])
+    placed = [
+        _place(axis, part, there, here, in_place)
+        for axis, part, there, here in zip(axes, box[1:], given[1:4], pitch[1:4], strict=True)
+    ]
+    header = Header(
+        math.prod(axis.taps for axis in axes), math.prod(axis.parts for axis in (n, *placed)), channels, in_place, planar,
+        placed[2].parts == 1 and placed[1].unit == 1, given[4], pitch[4], 0 if in_place else box[0] * pitch[0],
+    )  # fmt: skip
+    return header, n, *placed
+
+
+def _pitches(sizes: tuple[int, ...], channels: int, channels_last: bool) -> tuple[int, ...]:
+    """Elements between neighbours on the axes (images, depth, height, width, channels) of a contiguous array."""
+    d, h, w = sizes
+    if channels_last:
+        return d * h * w * channels, h * w * channels, w * channels, channels, 1
+    return channels * d * h * w, h * w, w, 1, d * h * w
+
+
+def _place(axis: Axis, box: int, given: int, pitch: int, in_place: bool) -> Axis:
+    """The axis with its boxes and its pitches in memory."""
+    unit = 1 if in_place else axis.unit
+    return axis._replace(
+        box=box, parts=-(-axis.count // box), given=given, pitch=pitch, pixel_pitch=axis.stride // unit * pitch
+        if axis.count > 1 else 0, tap_start=axis.offset // unit * pitch, tap_pitch=axis.offset_step // unit * pitch
+        if axis.taps > 1 else 0,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- inside compiled code
+class Box(NamedTuple):
+    """A piece of a phase's grid: its first image and pixel, and its size."""
+
+    n: int
+    d: int
+    h: int
+    w: int
+    images: int
+    depth: int
+    height: int
+    width: int
+    grid: int  # its first pixel, counted in an image's grid
+
+
+@inlined
+def phase_header(plan, phase):
+    """The phase's :class:`Header`."""
+    row = plan[phase, 0]
+    return Header(row[0], row[1], row[2], row[3] != 0, row[4] != 0, row[5] != 0, row[6], row[7], row[8])
+
+
+@inlined
+def phase_axes(plan, phase):
+    """The phase's axes: images, depth, height, width."""
+    return _axis_of(plan[phase, 1]), _axis_of(plan[phase, 2]), _axis_of(plan[phase, 3]), _axis_of(plan[phase, 4])
+
+
+@inlined
+def _axis_of(row):
+    return Axis(
+        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12],
+        row[13], row[14], row[15], row[16], row[17], row[18], row[19], row[20], row[21],
+    )  # fmt: skip
+
+
+@internal
+def box_at(plan, phase, index):
+    """The box of that index, the innermost axis first."""
+    n, d, h, w = phase_axes(plan, phase)
+    x, rest = index % w.parts * w.box, index // w.parts
+    y, rest = rest % h.parts * h.box, rest // h.parts
+    z, i = rest % d.parts * d.box, rest // d.parts * n.box
+    return Box(
+        i, z, y, x, min(n.box, n.count - i), min(d.box, d.count - z), min(h.box, h.count - y), min(w.box, w.count - x),
+        (z * h.count + y) * w.count + x,
+    )  # fmt: skip
+
+
+@inlined
+def panel_extent(axis, count):
+    """Panel pixels that ``count`` consecutive grid pixels read."""
+    return ((count - 1) * axis.stride + axis.span) // axis.unit + 1
