@@ -69,6 +69,7 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int, *, lower: b
     return (large, small) if lower else (small, large)
 
 
+@lru_cache(maxsize=1024)
 def make_window(
     input_size: tuple[int, ...],
     kernel_size: tuple[int, ...],
