@@ -96,7 +96,8 @@ def real(name: str, value: Any) -> float:
 def option(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """``value`` is one of these words."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be {', '.join(repr(word) for word in allowed)}, got {value!r}")
+        words = ", ".join(f'"{word}"' for word in allowed[:-1])
+        raise ValueError(f'{name} must be {words} or "{allowed[-1]}", got {value!r}')
 
 
 # --------------------------------------------------------------------------------------------------- arrays and shapes
@@ -255,11 +256,12 @@ def axis(name: str, x: Any, value: Any) -> int:
         raise ValueError(f"{name} must have at least 1 dimension, got 0 (shape ())")
     if not -x.ndim <= number < x.ndim:
         raise ValueError(f"axis must be from {-x.ndim} to {x.ndim - 1} for {name} of shape {x.shape}, got {number}")
-    return number % x.ndim
+    return int(number % x.ndim)
 
 
-def labels(logits: Any, value: Any) -> None:
-    """``value`` has an integer dtype and one entry for each column of ``logits``."""
+def labels(logits: Any, value: Any, ignore_index: Any) -> Array | None:
+    """Each column of ``logits`` has a label that names a class or is ignored; a mask of the ignored, None for none."""
+    number = integer("ignore_index", ignore_index, -LIMIT)
     if logits.ndim == 0:
         raise ValueError("logits must have at least 1 dimension, got 0 (shape ())")
     if value.dtype.kind not in "iu":
@@ -269,12 +271,13 @@ def labels(logits: Any, value: Any) -> None:
         raise ValueError(
             f"labels must have shape {expected} for logits of shape {logits.shape}, got {tuple(value.shape)}"
         )
-
-
-def label_range(value: Any, ignored: Any, classes: int) -> None:
-    """Every label that is not ignored names a class."""
-    if value.size == 0 or (value.min() >= 0 and value.max() < classes):
-        return
+    classes = logits.shape[min(logits.ndim - 1, 1)]
+    if value.size == 0 or (value.min() >= 0 and value.max() < classes and not 0 <= number < classes):
+        return None
+    ignored: Array = np.asarray(value == number)
     wrong = ~ignored & ((value < 0) | (value >= classes))
     if wrong.any():
-        raise ValueError(f"labels must be from 0 to {classes - 1} or ignore_index, got {value[wrong].flat[0]}")
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1} or ignore_index = {number}, got {value[wrong].flat[0]}"
+        )
+    return ignored

@@ -105,7 +105,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
 
     .. math:: y_k = (x_k - m) - \log \sum_j e^{x_j - m}, \qquad m = \max_j x_j
 
-    It stays finite where the probability is too small for a float, and keeps its digits where the probability is near 1.
+    It stays finite where the probability is too small for a float, and keeps its digits where that is near 1.
 
     Parameters
     ----------
@@ -209,8 +209,8 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
     labels : ndarray of an integer dtype, shape (N,), (N, *spatial) or ()
         Indices of the right classes, from 0 to K - 1, or ``ignore_index``.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses. The mean is over the items that are not ignored; the mean of no items (an empty batch,
-        or all ignored) is NaN.
+        What becomes of the losses. The mean is over the items that are not ignored; the mean of no items (an empty
+        batch, or all ignored) is NaN.
     ignore_index : int, default -100
         Items with this label have a loss of 0.
 
@@ -250,20 +250,19 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
     losses = backend.cross_entropy_forward(columns, classes).reshape(labels.shape)
     if reduction == "none":
         return losses.astype(logits.dtype)
-    total = losses.sum()
+    total = losses.sum(dtype=np.float64)
     if reduction == "mean":
         total = total / counted if counted else np.float64(np.nan)
     return logits.dtype.type(total)
 
 
-def cross_entropy_backward(
-    logits: Array, labels: Array, *, reduction: str = "mean", ignore_index: int = -100
-) -> Array:
+def cross_entropy_backward(logits: Array, labels: Array, *, reduction: str = "mean", ignore_index: int = -100) -> Array:
     r"""Gradient of :func:`cross_entropy` with respect to the logits.
 
     .. math:: \nabla x_k = w \, (\operatorname{softmax}(x)_k - [k = t])
 
-    with :math:`w = 1`, or for the mean 1 over the number of items that are not ignored. Ignored items have the gradient 0.
+    with :math:`w = 1`, or for the mean 1 over the number of items that are not ignored. Ignored items have the
+    gradient 0.
 
     Parameters
     ----------
@@ -306,10 +305,8 @@ def cross_entropy_backward(
 def _items(logits: Array, labels: Array, ignore_index: int) -> tuple[Array, Array, int]:
     """Logits with a batch axis, labels as int64 with -1 for the ignored, and the number of the others."""
     _checks.array("logits", logits, (logits.ndim,))
-    _checks.labels(logits, labels)
-    ignored = labels == _checks.integer("ignore_index", ignore_index, -(2**31))
-    _checks.label_range(labels, ignored, logits.shape[min(logits.ndim - 1, 1)])
-    classes = np.where(ignored, -1, labels).astype(np.int64, copy=False)
-    if logits.ndim == 1:
-        logits, classes = logits[np.newaxis], classes[np.newaxis]
-    return logits, classes, classes.size - int(np.count_nonzero(ignored))
+    ignored = _checks.labels(logits, labels, ignore_index)
+    classes, counted = labels.astype(np.int64, copy=False), labels.size
+    if ignored is not None:
+        classes, counted = np.where(ignored, -1, classes), counted - int(np.count_nonzero(ignored))
+    return (logits, classes, counted) if logits.ndim > 1 else (logits[np.newaxis], classes[np.newaxis], counted)

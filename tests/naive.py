@@ -141,3 +141,83 @@ def linear_backward(grad_out, x, weight):
     grad_out, x, weight = exact(grad_out), exact(x), exact(weight)
     rows, grad_rows = (a.reshape(int(np.prod(a.shape[:-1])), a.shape[-1]) for a in (x, grad_out))
     return grad_out @ weight, grad_rows.T @ rows, grad_rows.sum(axis=0)
+
+
+# ----------------------------------------------------------------------------------------------- activation and classes
+def relu_forward(x):
+    """0 where x is negative, else x; NaN and -0 stay."""
+    x = exact(x)
+    return np.where(x < 0, 0, x)
+
+
+def relu_backward(grad_out, y):
+    """The gradient passes everywhere but where y <= 0."""
+    return np.where(np.asarray(y) <= 0, 0, exact(grad_out))
+
+
+def leaky_relu_forward(x, negative_slope):
+    """x where it is positive, else negative_slope * x."""
+    x = exact(x)
+    return np.where(x > 0, x, x * negative_slope)
+
+
+def leaky_relu_backward(grad_out, x, negative_slope):
+    """The gradient of x where that is positive, else negative_slope times it."""
+    return np.where(np.asarray(x) > 0, exact(grad_out), exact(grad_out) * negative_slope)
+
+
+def _exponentials(x, axis):
+    """e^(x - m) along an axis, for m the maximum."""
+    return np.exp(x - x.max(axis, keepdims=True))
+
+
+def softmax_forward(x, axis):
+    """y_k = e^x_k / sum over j of e^x_j."""
+    e = _exponentials(exact(x), axis)
+    return e / e.sum(axis, keepdims=True)
+
+
+def softmax_backward(grad_out, y, axis):
+    """grad_x_k = sum over j of grad_out_j * y_j * ([j = k] - y_k)."""
+    grad_out, y = np.moveaxis(exact(grad_out), axis, -1), np.moveaxis(exact(y), axis, -1)
+    jacobian = y[..., :, np.newaxis] * (np.eye(y.shape[-1]) - y[..., np.newaxis, :])
+    return np.moveaxis(np.einsum("...j,...jk->...k", grad_out, jacobian), -1, axis)
+
+
+def log_softmax_forward(x, axis):
+    """y_k = x_k - log of the sum over j of e^x_j; log1p adds the largest term, 1, so that nothing else is lost."""
+    x = np.moveaxis(exact(x), axis, -1)
+    e, largest = _exponentials(x, -1), np.argmax(x, -1)[..., np.newaxis]
+    others = np.where(np.arange(x.shape[-1]) == largest, 0, e).sum(-1, keepdims=True)
+    return np.moveaxis(x - x.max(-1, keepdims=True) - np.log1p(others), -1, axis)
+
+
+def log_softmax_backward(grad_out, y, axis):
+    """grad_x_k = sum over j of grad_out_j * ([j = k] - e^y_k)."""
+    grad_out = exact(grad_out)
+    return grad_out - np.exp(exact(y)) * grad_out.sum(axis, keepdims=True)
+
+
+def cross_entropy_forward(logits, labels, ignore_index=-100):
+    """For each item the negative log-probability of its label, 0 for ignored items."""
+    losses = np.zeros(np.shape(labels))
+    log_probability = log_softmax_forward(logits, 1)
+    for index in np.ndindex(losses.shape):
+        if labels[index] != ignore_index:
+            losses[index] = -log_probability[(index[0], labels[index], *index[1:])]
+    return losses
+
+
+def cross_entropy_backward(logits, labels, ignore_index=-100):
+    """Gradient of the sum of the losses: the probabilities, less 1 at the label.
+
+    There that is minus the sum of the other probabilities, which has digits left where the label's is close to 1.
+    """
+    grads = np.zeros(np.shape(logits))
+    probability = softmax_forward(logits, 1)
+    for index in np.ndindex(np.shape(labels)):
+        if labels[index] != ignore_index:
+            column = (index[0], slice(None), *index[1:])
+            grads[column] = probability[column]
+            grads[column][labels[index]] = -np.delete(probability[column], labels[index]).sum()
+    return grads

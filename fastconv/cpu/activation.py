@@ -33,6 +33,16 @@ def _relu(worker, workers, x, y):
 
 
 @_jit.compiled
+def _relu_in_place(worker, workers, y):
+    """The same on one array: where two may overlap, the compiler's loop falls back to one element at a time."""
+    zero = y.dtype.type(0)
+    start, stop = _share(worker, workers, y.size)
+    ys = y[start:stop]
+    for i in range(ys.size):
+        ys[i] = zero if ys[i] < zero else ys[i]
+
+
+@_jit.compiled
 def _relu_backward(worker, workers, grad_out, y, grad_x):
     """grad_x = 0 where y <= 0, else grad_out."""
     zero = y.dtype.type(0)
@@ -64,6 +74,9 @@ def _leaky_relu_backward(worker, workers, grad_out, x, slope, grad_x):
 
 # ----------------------------------------------------------------------------------------------------- entry functions
 def relu_forward(x: Array, out: Array | None = None) -> Array:
+    if out is x and order.fits(x, axes := order.memory_axes(x), x):
+        _jit.launch(_relu_in_place, x.size // _SHARE, order.flat_target(x, axes))
+        return x
     return _forward(_relu, x, out)
 
 

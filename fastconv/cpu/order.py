@@ -1,4 +1,4 @@
-"""Arrays of any rank as kernels that need no geometry take and give them: one run of memory, in the array's own order."""
+"""Arrays of any rank as kernels without geometry take and give them: one run of memory, in the array's own order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def memory_axes(x: Array) -> tuple[int, ...]:
 
 
 def flat(x: Array, axes: tuple[int, ...]) -> Array:
-    """``x`` with its axes in this order as a read-only 1-D view; copied if the view would have gaps or step backwards."""
+    """``x`` with its axes in this order as a read-only 1-D view; copied if that would have gaps or step backwards."""
     view = np.ascontiguousarray(x.transpose(axes)).reshape(-1)
     if not view.flags.aligned:
         view = view.copy()
@@ -29,8 +29,10 @@ def flat(x: Array, axes: tuple[int, ...]) -> Array:
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...]) -> Array:
     """A new array of this shape whose memory order is ``axes``."""
-    ordered: Array = np.empty([shape[axis] for axis in axes], dtype)
-    return ordered.transpose(np.argsort(axes)) if axes else ordered
+    if axes == tuple(range(len(shape))):
+        return np.empty(shape, dtype)
+    ordered = np.empty([shape[axis] for axis in axes], dtype)
+    return ordered.transpose([axes.index(axis) for axis in range(len(axes))])
 
 
 def flat_target(result: Array, axes: tuple[int, ...]) -> Array:
