@@ -1,7 +1,6 @@
 """What a user waits for beside the arithmetic: the import, the first call, and a tiny call."""
 
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
@@ -33,14 +32,11 @@ fc.conv2d(x, weight)
 print(time.perf_counter() - start)
 """
 
-_BYTECODE = pathlib.Path(tempfile.gettempdir()) / "fastconv-benchmark-bytecode"
-
 
 def _seconds(script: str, cache: str | None = None) -> float:
     """The first number that ``script`` prints, run by a fresh interpreter."""
     environment = dict(os.environ)
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
-    environment["PYTHONPYCACHEPREFIX"] = str(_BYTECODE)
     if cache is not None:
         environment["FASTCONV_CACHE_DIR"] = cache
     done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
