@@ -69,8 +69,7 @@ def padding(value: Any, count: int) -> Pairs | str:
 
 def algorithm(value: Any) -> None:
     """The algorithm is known, and there for these arguments."""
-    if not isinstance(value, str) or value not in ALGORITHMS:
-        raise ValueError(f'algorithm must be "auto", "direct", "winograd" or "fft", got {value!r}')
+    option("algorithm", value, ALGORITHMS)
     if value not in ("auto", "direct"):
         raise ValueError(
             f'algorithm "{value}" cannot serve these arguments: this version computes every convolution by "direct"'
