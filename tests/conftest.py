@@ -1,6 +1,7 @@
 """How the whole suite runs: hypothesis profiles, and two threads at least so that parallel code has work to divide.
 
-``pytest --hypothesis-profile=ci`` or ``=nightly`` draws more cases than the default.
+``HYPOTHESIS_PROFILE=ci pytest`` (or ``pytest --hypothesis-profile=ci``) draws more cases than the default "quick", and
+"nightly" many more, new ones every time.
 """
 
 import os
@@ -14,4 +15,4 @@ _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "p
 settings.register_profile("quick", max_examples=40, derandomize=True, **_common)
 settings.register_profile("ci", max_examples=200, derandomize=True, **_common)
 settings.register_profile("nightly", max_examples=4000, **_common)
-settings.load_profile("quick")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
