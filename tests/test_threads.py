@@ -1,6 +1,10 @@
 """No result depends on the number of threads, nor on which thread asks, by a single bit."""
 
 import concurrent.futures
+import os
+import subprocess
+import sys
+import textwrap
 
 import numba
 import numpy as np
@@ -145,3 +149,39 @@ def test_callers_on_many_threads_get_the_bits_of_one():
         together = list(pool.map(lambda operation: operation(np.float32), operations))
     for one, other in zip(alone, together, strict=True):
         assert [part.tobytes() for part in one] == [part.tobytes() for part in other]
+
+
+# What ends a process differs by layer: calls from two threads at once (workqueue), calls from a forked child (omp).
+CONCURRENT = textwrap.dedent(
+    """
+    import concurrent.futures, os, sys
+    import numba, numpy as np
+    import fastconv as fc
+
+    numba.set_num_threads(2)
+    x, weight = np.ones((8, 16, 28, 28), np.float32), np.ones((32, 16, 3, 3), np.float32)
+    expected = fc.conv2d(x, weight).tobytes()
+    assert numba.threading_layer() == sys.argv[1]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: fc.conv2d(x, weight).tobytes(), range(64)))
+    assert results == [expected] * 64
+    if hasattr(os, "fork"):
+        child = os.fork()
+        if child == 0:
+            os._exit(fc.conv2d(x, weight).tobytes() != expected)
+        assert os.waitpid(child, 0)[1] == 0
+        assert fc.conv2d(x, weight).tobytes() == expected
+    print("all equal")
+    """
+)
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="NUMBA_NUM_THREADS allows one thread only")
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+def test_callers_on_many_threads_and_forks_in_every_layer(layer):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", CONCURRENT, layer]
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if "No threading layer could be loaded" in run.stderr:
+        pytest.skip(f"Numba's {layer} layer is not installed")
+    assert run.stdout == "all equal\n", f"{run.returncode}: {run.stderr[-2000:]}"
