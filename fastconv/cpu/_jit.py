@@ -47,7 +47,17 @@ def _vector_unit() -> tuple[int, int, bool]:
     return 16, 16, "fma" in features
 
 
+def _l2_bytes() -> int:
+    """Bytes of a core's L2 cache; 512 KiB where the system does not say."""
+    try:
+        text = pathlib.Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 512 << 10
+
+
 VECTOR_BYTES, VECTOR_REGISTERS, HAS_FMA = _vector_unit()
+L2_BYTES = _l2_bytes()
 
 
 # ------------------------------------------------------------------------------------------------------------ the cache

@@ -13,37 +13,59 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, internal, launch
-from fastconv.cpu.epilogue import make_target, store_tile
+from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import box_at, make_plan, phase_header
-from fastconv.cpu.weights import block_lanes, make_lanes, pack_backward, pack_forward, padded_channels
+from fastconv.cpu.weights import (
+    block_lanes,
+    make_lanes,
+    make_weight,
+    pack,
+    pack_segment,
+    padded_channels,
+    read_only,
+    row_table,
+    segment_of,
+    segments_of,
+)
 
 CHUNK = 32 * ROWS  # pixels whose tiles wait for their epilogue: 48 KiB of float32
-DEPTH = 576  # summands of one chain: a constant, so that results depend on nothing else
+AHEAD = 8  # rows of the weight that are prefetched ahead of their use
+FEW_BOXES = 2  # up to here a weight is packed where it is used, segment by segment in L2, for every box again
 
 
 class Scratch(NamedTuple):
     """A worker's own memory."""
 
     tiles: Any
+    weight: Any  # a packed segment
+    weight_rows: Any  # see row_table, and for which (segment, pitch) it stands
+    weight_key: Any
     tail: Any  # pixel offsets of a last tile
-    rows: Any  # offsets of a weight's rows, for each number of vectors
+    rows: Any  # offsets of a segment's rows, for each number of vectors
     planes: Any  # offsets of the output's channels
     pixels: Any
 
 
 @compiled
-def conv_core(worker, workers, x, x_last, packed, bias, floor, out, out_last, plan, groups, out_channels):
-    """The plan's convolution of x, phase by phase; every worker takes every ``workers``-th piece of work."""
-    weight = aligned(pointer(packed, 0))
-    lanes = make_lanes(out_channels, lanes_at(weight))
-    scratch = _make_scratch(x, lanes.width)
+def conv_core(
+    worker, workers, x, x_last, weight, packed, backward, bias, floor, out, out_last, plan, groups, out_channels
+):
+    """The plan's convolution of x, phase by phase; every worker takes every ``workers``-th piece of work.
+
+    ``packed`` is the packed weight, or empty: then it is packed on the way.
+    """
+    lanes = make_lanes(out_channels, lanes_at(pointer(x, 0)))
+    ready = aligned(pointer(packed, 0))
+    whole = make_weight(weight, backward, out_channels, plan)
     turn = worker  # pieces to leave to others before the next one is this worker's
     for phase in range(plan.shape[0]):
+        header = phase_header(plan, phase)
         reader = make_reader(x, x_last, plan, phase)
         target = make_target(pointer(out, 0), out_last, groups * out_channels, plan, phase)
-        boxes = phase_header(plan, phase).boxes * groups
+        scratch = _make_scratch(x, lanes.width, reader.pixels.size, header, whole.taps, packed.size == 0)
+        boxes = header.boxes * groups
         splits = 1 if boxes % workers == 0 or boxes >= 4 * workers else min(lanes.blocks, workers)
         for item in range(turn, boxes * splits, workers):
             split, group, index = item % splits, item // splits % groups, item // splits // groups
@@ -51,77 +73,115 @@ def conv_core(worker, workers, x, x_last, packed, bias, floor, out, out_last, pl
             panel = read_box(reader, plan, phase, box, group)
             for block in range(split * lanes.blocks // splits, (split + 1) * lanes.blocks // splits):
                 _multiply_block(
-                    panel,
-                    reader,
-                    weight,
-                    lanes,
-                    pointer(bias, group * lanes.row),
-                    floor,
-                    target,
-                    scratch,
-                    box,
-                    group,
-                    block,
-                )
+                    panel, reader, whole, ready, packed.size == 0, lanes, pointer(bias, group * lanes.row), floor, target,
+                    scratch, box, group, block,
+                )  # fmt: skip
         turn = (turn - boxes * splits) % workers
-        weight = advance(weight, groups * lanes.row * reader.summands.size)
+        ready = advance(ready, groups * lanes.row * reader.summands.size)
 
 
 @internal
-def _make_scratch(x, width):
-    tiles = np.empty((CHUNK + ROWS) * MAX_VECTORS * width + SLACK, x.dtype)
-    rows = np.empty((MAX_VECTORS + 1, DEPTH), np.int64)
+def _make_scratch(x, width, pixels, header, taps, packing):
+    pixels, depth = max(CHUNK, pixels), max(1, header.segment * header.taps)
+    tiles = np.empty((pixels + ROWS) * MAX_VECTORS * width + SLACK, x.dtype)
+    rows = np.empty((MAX_VECTORS + 1, depth), np.int64)
     for vectors in range(1, MAX_VECTORS + 1):
-        for r in range(DEPTH):
+        for r in range(depth):
             rows[vectors, r] = r * vectors * width
     return Scratch(
-        tiles, np.empty(ROWS, np.int64), rows, np.empty(MAX_VECTORS * width, np.int64), np.empty(CHUNK, np.int64)
-    )
+        tiles, np.empty(depth * MAX_VECTORS * width * packing + SLACK, x.dtype),
+        np.empty((header.segment * taps + width) * packing, np.int64), np.zeros(2, np.int64), np.empty(ROWS, np.int64), rows,
+        np.empty(MAX_VECTORS * width, np.int64), np.empty(pixels, np.int64),
+    )  # fmt: skip
 
 
 @internal
-def _multiply_block(panel, reader, weight, lanes, bias, floor, target, scratch, box, group, block):
-    """All pixels of a box times one block of the packed weight, stored chunk by chunk."""
-    first, pitch, channels = block_lanes(lanes, block)
-    block_weight = advance(weight, (group * lanes.row + first) * reader.summands.size)
+def _multiply_block(panel, reader, weight, ready, packing, lanes, bias, floor, target, scratch, box, group, block):
+    """All pixels of a box times one block of the weight's lanes, stored chunk by chunk."""
+    header = phase_header(target.plan, target.phase)
+    lane, pitch, channels = block_lanes(lanes, block)
     for c in range(pitch):
         scratch.planes[c] = c * target.plane if c < channels else -1
     tiles = aligned(pointer(scratch.tiles, 0))
-    plane = box.depth * box.height * box.width
+    plane, segments = box.depth * box.height * box.width, segments_of(header)
     count = box.images * plane
-    for start in range(0, count, CHUNK):
-        stop = min(count, start + CHUNK)
-        _multiply(panel, reader.pixels, start, stop, reader.summands, block_weight, scratch, tiles, pitch, lanes.width)
+    channel = group * lanes.channels + lane
+    chunk = CHUNK if segments == 1 else count
+    for start in range(0, count, chunk):
+        stop = min(count, start + chunk)
+        for index in range(segments):
+            first, segment = segment_of(header, index)
+            rows = advance(ready, ((group * lanes.row + lane) * header.channels + first * pitch) * header.taps)
+            if packing:
+                rows = aligned(pointer(scratch.weight, 0))
+                if start == 0:
+                    _pack(
+                        weight, target.plan, target.phase, scratch, group, lane, channels, first, segment, pitch, rows
+                    )
+            _multiply(
+                panel, reader, first * header.taps, segment * header.taps, rows, scratch, tiles, pitch, lanes.width, target,
+                box, plane, start, stop, channel, channels,
+            )  # fmt: skip
         p = start
         while p < stop:  # image by image: a run of pixels ends with its image
             image = p // plane
             end = min(stop, (image + 1) * plane)
             store_tile(
-                advance(tiles, (p - start) * pitch), pitch, end - p, target, box.n + image,
-                group * lanes.channels + first, channels, advance(bias, first), floor, box.grid + p - image * plane,
-                pointer(scratch.planes, 0), pointer(scratch.pixels, 0),
+                advance(tiles, (p - start) * pitch), pitch, end - p, target, box.n + image, channel, channels,
+                advance(bias, lane), floor, box.grid + p - image * plane, pointer(scratch.planes, 0),
+                pointer(scratch.pixels, 0),
             )  # fmt: skip
             p = end
 
 
 @internal
-def _multiply(panel, pixels, start, stop, summands, weight, scratch, tiles, pitch, width):
-    """tiles[p - start, lane] = sum over r of panel[pixels[p] + summands[r]] * weight[r, lane], in chains of DEPTH."""
-    depth = summands.size
-    parts = max(1, (depth + DEPTH - 1) // DEPTH)
-    step = max(1, (depth + parts - 1) // parts)
-    row_offsets = pointer(scratch.rows, pitch // width * DEPTH)
-    for r in range(0, max(1, depth), step):
-        for p in range(start, stop, ROWS):
-            where = pointer(pixels, p)
-            if p + ROWS > stop:  # rows without a pixel repeat the last one
-                where = pointer(scratch.tail, 0)
-                for i in range(ROWS):
-                    scratch.tail[i] = pixels[min(p + i, stop - 1)]
-            tile(
-                pitch // width, min(step, depth - r), panel, where, pointer(summands, r), advance(weight, r * pitch),
-                row_offsets, advance(tiles, (p - start) * pitch), pitch, r > 0,
-            )  # fmt: skip
+def _pack(weight, plan, phase, scratch, group, lane, channels, first, segment, pitch, target):
+    if scratch.weight_key[0] != segment or scratch.weight_key[1] != pitch:
+        scratch.weight_key[0], scratch.weight_key[1] = segment, pitch
+        row_table(weight, plan, phase, segment, pitch, scratch.weight_rows)
+    taps = phase_header(plan, phase).taps
+    pack_segment(weight, group, lane, channels, first, segment, pitch, taps, pointer(scratch.weight_rows, 0), target)
+
+
+@internal
+def _multiply(
+    panel,
+    reader,
+    first,
+    depth,
+    weight,
+    scratch,
+    tiles,
+    pitch,
+    width,
+    target,
+    box,
+    plane,
+    start,
+    stop,
+    channel,
+    channels,
+):
+    """tiles[p - start, lane] (+)= sum over r < depth of panel[pixels[p] + summands[first + r]] * weight[r, lane]."""
+    vectors = pitch // width
+    row_offsets = pointer(scratch.rows, vectors * scratch.rows.shape[1])
+    parts = (stop - start + ROWS - 1) // ROWS
+    image = start // plane
+    expected = first + depth == reader.summands.size and (stop - 1) // plane == image  # all of the chunk in one image
+    for part in range(parts):
+        p = start + part * ROWS
+        where = pointer(reader.pixels, p)
+        if p + ROWS > stop:  # rows without a pixel repeat the last one
+            where = pointer(scratch.tail, 0)
+            for i in range(ROWS):
+                scratch.tail[i] = reader.pixels[min(p + i, stop - 1)]
+        if expected:
+            grid = box.grid + start - image * plane
+            expect_tile(target, box.n + image, channel, channels, grid, stop - start, part, parts)
+        tile(
+            vectors, depth, panel, where, pointer(reader.summands, first), weight, row_offsets, AHEAD * pitch,
+            advance(tiles, (p - start) * pitch), pitch, first > 0,
+        )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------- in Python
@@ -148,12 +208,14 @@ def _convolve(
     source, channels_last = layout.flat(x)
     planar = not channels_last and channels < lanes(x.itemsize)
     plan = make_plan(window, backward, x.shape[0], channels, groups, x.itemsize, channels_last, planar, False)
-    packed = pack_backward(weight, groups, plan) if backward else pack_forward(weight, groups)
+    out_channels, raw = shape[1] // groups, read_only(weight)
+    packed = np.empty(0, x.dtype)
+    if plan[:, 0, 1].max() > FEW_BOXES:
+        packed = pack(raw, backward, out_channels, groups, plan)
     result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
-    out_channels = shape[1] // groups
     operations = result.size * channels * int(plan[0, 0, 0])
     launch(
-        conv_core, max(1, operations >> 19), source, channels_last, packed,
+        conv_core, max(1, operations >> 19), source, channels_last, raw, packed, backward,
         _padded_bias(bias, groups, out_channels, x.dtype), x.dtype.type(0 if relu else -np.inf),
         layout.flat_target(result, channels_last), channels_last, plan, groups, out_channels,
     )  # fmt: skip

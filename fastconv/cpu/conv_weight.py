@@ -23,6 +23,7 @@ from fastconv.cpu.plan import box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
 
 CHAIN = 384  # pixels of one chain
+AHEAD = 8  # pixels that are prefetched ahead of their use
 MAX_SLICES = 16
 SLICE_BYTES = 8 << 20  # of all slices' sums together
 
@@ -36,8 +37,11 @@ class Problem(NamedTuple):
     groups: Any
     in_channels: Any
     out_channels: Any
+    segment: Any  # see Header
+    channel_pitch: Any
     taps: Any
     plane: Any  # output pixels of an image
+    pixel_pitch: Any  # elements between the windows of neighbouring pixels
     out_lanes: Any  # whether out_channels lie in the lanes
     lanes: Any
     runs: Any  # of lanes: one, or one for each tap
@@ -54,8 +58,9 @@ def _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lan
     runs, rows = (1, header.channels * header.taps) if out_lanes else (header.taps, out_channels)
     height = (rows + ROWS - 1) // ROWS * ROWS
     return Problem(
-        pointer(grad_out, 0), grad_last, there, groups, header.channels, out_channels, header.taps,
-        d.count * h.count * w.count, out_lanes, lanes, runs, rows, height, runs * lanes.row * height,
+        pointer(grad_out, 0), grad_last, there, groups, header.channels, out_channels, header.segment, header.pitch,
+        header.taps,
+        d.count * h.count * w.count, w.pixel_pitch, out_lanes, lanes, runs, rows, height, runs * lanes.row * height,
     )  # fmt: skip
 
 
@@ -106,7 +111,8 @@ def _make_operand(problem, reader, grad_out):
     for i in range(problem.height):
         row = min(i, problem.rows - 1)
         if problem.out_lanes:  # in the order of the weight: (in_channel, tap)
-            row_offsets[i] = reader.summands[row % problem.taps * problem.in_channels + row // problem.taps]
+            channel, tap = row // problem.taps, row % problem.taps
+            row_offsets[i] = reader.summands[tap * problem.segment] + channel * problem.channel_pitch
         else:
             row_offsets[i] = row if problem.grad_last else row * problem.plane
     return Operand(memory, pixels, row_offsets)
@@ -133,15 +139,15 @@ def _add_box(problem, reader, operand, panel, box, group, first, last, into, acc
         if problem.out_lanes:
             _add_chain(
                 problem, panel, operand.rows, pointer(reader.pixels, start), grads, pointer(operand.pixels, start),
-                stop - start, first, last, into, more,
+                AHEAD * problem.lanes.row, stop - start, first, last, into, more,
             )  # fmt: skip
             continue
         for t in range(problem.taps):
-            window = advance(panel, reader.summands[t * problem.in_channels])
+            window = advance(panel, reader.summands[t * problem.segment])
             sums = advance(into, t * problem.lanes.row * problem.height)
             _add_chain(
                 problem, grads, operand.rows, pointer(operand.pixels, start), window, pointer(reader.pixels, start),
-                stop - start, first, last, sums, more,
+                AHEAD * problem.pixel_pitch, stop - start, first, last, sums, more,
             )  # fmt: skip
 
 
@@ -156,18 +162,18 @@ def _fill_lanes(problem, operand, grads, there, images, pixels):
                 copy(advance(target, p * pitch), advance(grads, (n * pixels + p) * all_channels), problem.out_channels)
         else:
             source = advance(grads, n * problem.plane * all_channels)
-            transpose_run(source, problem.plane, problem.out_channels, target, pointer(operand.pixels, 0), pixels)
+            transpose_run(source, problem.plane, problem.out_channels, target, pointer(operand.pixels, 0), pixels, 0)
 
 
 @internal
-def _add_chain(problem, a, rows, a_pixels, b, b_pixels, count, first, last, into, accumulate):
+def _add_chain(problem, a, rows, a_pixels, b, b_pixels, ahead, count, first, last, into, accumulate):
     """One chain of pixels, for all blocks of lanes and rows first * ROWS to last * ROWS."""
     for block in range(problem.lanes.blocks):
         start, pitch, _ = block_lanes(problem.lanes, block)
         lane, sums = advance(b, start), advance(into, start * problem.height)
         for i in range(first * ROWS, last * ROWS, ROWS):
             tile(
-                pitch // problem.lanes.width, count, a, pointer(rows, i), a_pixels, lane, b_pixels,
+                pitch // problem.lanes.width, count, a, pointer(rows, i), a_pixels, lane, b_pixels, ahead,
                 advance(sums, i * pitch), pitch, accumulate,
             )  # fmt: skip
 
@@ -235,7 +241,7 @@ def _transpose_within(source, stride, rows, target, to, count):
     spill = (width - rows % width) % width
     inside = count - (spill + rows - 1) // rows
     if inside >= width:
-        transpose_run(source, stride, rows, target, to, inside)
+        transpose_run(source, stride, rows, target, to, inside, 0)
     for q in range(inside if inside >= width else 0, count):
         for c in range(rows):
             target[to[q] + c] = source[c * stride + q]

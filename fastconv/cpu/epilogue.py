@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fastconv.cpu._jit import inlined, internal
-from fastconv.cpu.microkernel import advance, lanes_at, transpose_epilogue
+from fastconv.cpu.microkernel import advance, lanes_at, prefetch, transpose_epilogue
 from fastconv.cpu.plan import phase_axes
 
 
@@ -27,6 +27,18 @@ def make_target(out, channels_last, all_channels, plan, phase):
     _, d, h, w = phase_axes(plan, phase)
     plane, whole = d.out_size * h.out_size * w.out_size, d.step == 1 and h.step == 1 and w.step == 1
     return Target(out, channels_last, all_channels, plane, whole, plan, phase)
+
+
+@internal
+def expect_tile(target, image, channel, channels, first, count, part, parts):
+    """Prefetch a part of what :func:`store_tile` is going to write: the multiplications hide the wait."""
+    if target.channels_last or not target.whole:
+        return
+    width = lanes_at(target.address)
+    for c in range(part * channels // parts, (part + 1) * channels // parts):
+        row = advance(target.address, (image * target.all_channels + channel + c) * target.plane + first)
+        for p in range(0, count + width - 1, width):
+            prefetch(advance(row, min(p, count - 1)))
 
 
 @internal

@@ -21,7 +21,7 @@ class Reader(NamedTuple):
     panel: Any
     rows: Any  # of the panel: see _row_offsets
     pixels: Any  # where the window of each pixel of a full box starts; a smaller box uses the first ones
-    summands: Any  # where each summand (tap, channel) of a window lies from its start
+    summands: Any  # where each summand (segment of channels, tap, channel) of a window lies from its start
 
 
 @internal
@@ -39,13 +39,14 @@ def make_reader(x, channels_last, plan, phase):
                     p += 1
     summands = np.empty(header.taps * header.channels, np.int64)
     r = 0
-    for z in range(d.taps):
-        for y in range(h.taps):
-            start = d.tap_start + z * d.tap_pitch + h.tap_start + y * h.tap_pitch + w.tap_start
-            for x_ in range(w.taps):
-                for c in range(header.channels):
-                    summands[r] = start + x_ * w.tap_pitch + c * header.pitch
-                    r += 1
+    for first in range(0, header.channels, max(1, header.segment)):
+        for z in range(d.taps):
+            for y in range(h.taps):
+                start = d.tap_start + z * d.tap_pitch + h.tap_start + y * h.tap_pitch + w.tap_start
+                for x_ in range(w.taps):
+                    for c in range(first, min(header.channels, first + header.segment)):
+                        summands[r] = start + x_ * w.tap_pitch + c * header.pitch
+                        r += 1
     rows = _row_offsets(plan, phase)
     return Reader(pointer(x, 0), channels_last, np.empty(header.panel + SLACK, x.dtype), rows, pixels, summands)
 
@@ -113,7 +114,7 @@ def _fill_plane(here, there, reader, plan, phase, first_y, first_x, low, high, l
         for y in range(low, low + 1 if header.many else high):
             source = advance(here, (first_y + y * h.unit) * h.given + (0 if header.many else first_x + skip))
             target = there if header.many else advance(there, y * h.pitch)
-            transpose_run(source, header.given, header.channels, target, pointer(reader.rows, skip), count)
+            transpose_run(source, header.given, header.channels, target, pointer(reader.rows, skip), count, 0)
         return
     planes, together = (header.channels, 1) if header.planar else (1, header.channels)
     for c in range(planes):
@@ -130,14 +131,15 @@ def _fill_plane(here, there, reader, plan, phase, first_y, first_x, low, high, l
 
 
 @internal
-def transpose_run(source, stride, rows, target, to, count):
+def transpose_run(source, stride, rows, target, to, count, readable):
     """target[to[q] + c] = source[c * stride + q] for c < rows, q < count, where to[q] >= 0.
 
     Whole vectors are stored: where ``rows`` is no multiple of a vector, a store spills into what follows. The spill is
     repaired because the last rows are moved first and pixels in their order; the last pixel's spill is the caller's.
+    A count below a vector is moved by vectors too where ``to`` is -1 beyond it and ``readable`` elements allow.
     """
     width = lanes_at(source)
-    if count < width:
+    if count < width and (rows - 1) * stride + width > readable:
         for c in range(rows):
             for q in range(count):
                 if to[q] >= 0:
@@ -145,5 +147,5 @@ def transpose_run(source, stride, rows, target, to, count):
         return
     for c in range((rows - 1) // width * width, -1, -width):
         for start in range(0, count, width):
-            q = min(start, count - width)
+            q = max(0, min(start, count - width))
             transpose(advance(source, c * stride + q), stride, min(width, rows - c), advance(target, c), advance(to, q))

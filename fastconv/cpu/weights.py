@@ -5,13 +5,12 @@ Lanes come in blocks of up to MAX_VECTORS vectors; a block is contiguous, row af
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.cpu._jit import compiled, inlined, internal, launch
-from fastconv.cpu.microkernel import MAX_VECTORS, advance, aligned, clear, copy, lanes, lanes_at, pointer, transpose
+from fastconv.cpu.microkernel import MAX_VECTORS, advance, aligned, clear, copy, lanes, lanes_at, pointer
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import phase_axes, phase_header
 
@@ -40,85 +39,99 @@ def block_lanes(lanes, block):
     return first, pitch, min(pitch, lanes.channels - first)
 
 
-# -------------------------------------------------------------------------------------------------------------- forward
-@compiled
-def pack_forward_core(worker, workers, weight, packed, groups, out_channels, in_channels, taps):
-    """packed[group, block][tap, in_channel][lane] = weight[group, lane's out_channel, in_channel, tap]."""
-    start, source = aligned(pointer(packed, 0)), pointer(weight, 0)
-    rows, lanes = in_channels * taps, make_lanes(out_channels, lanes_at(source))
-    to = np.empty(rows, np.int64)
-    table_for = 0
-    for item in range(worker, groups * lanes.blocks, workers):
-        group, block = item // lanes.blocks, item % lanes.blocks
-        first, pitch, channels = block_lanes(lanes, block)
-        if table_for != pitch:
-            table_for = pitch
-            for c in range(in_channels):
-                for t in range(taps):
-                    to[c * taps + t] = (t * in_channels + c) * pitch
-        target = advance(start, (group * lanes.row + first) * rows)
-        if rows < lanes.width and channels < pitch:
-            clear(target, pitch * rows)
-        here = advance(source, (group * out_channels + first) * rows)
-        transpose_run(here, rows, channels, target, pointer(to, 0), rows)
+class Weight(NamedTuple):
+    """A weight (O, C / groups, *K) in memory: out_channels are its lanes forward and its summed channels backward."""
+
+    memory: Any
+    backward: Any
+    lanes: Any  # channels per group
+    summed: Any
+    taps: Any
 
 
-# ------------------------------------------------------------------------------------------------------- backward_input
-@compiled
-def pack_backward_core(worker, workers, weight, packed, groups, out_channels, in_channels, plan):
-    """packed[phase][group, block][tap, out_channel][lane] = weight[group, out_channel, lane's in_channel, tap]."""
-    start, source = aligned(pointer(packed, 0)), pointer(weight, 0)
-    lanes = make_lanes(in_channels, lanes_at(source))
-    taps = plan[0, 2, 6] * plan[0, 3, 6] * plan[0, 4, 6]
-    to = np.empty(taps + lanes.width, np.int64)
-    for phase in range(plan.shape[0]):
-        rows = phase_header(plan, phase).taps * out_channels
-        for item in range(worker, groups * lanes.blocks, workers):
-            group, block = item // lanes.blocks, item % lanes.blocks
-            first, pitch, channels = block_lanes(lanes, block)
-            _tap_rows(plan, phase, to, out_channels * pitch)
-            target = advance(start, (group * lanes.row + first) * rows)
-            if channels < pitch:
-                clear(target, pitch * rows)
-            for o in range(out_channels):
-                offset = ((group * out_channels + o) * in_channels + first) * taps
-                here = advance(source, offset)
-                _pack_taps(here, weight.size - offset, channels, taps, advance(target, o * pitch), pointer(to, 0))
-        start = advance(start, groups * lanes.row * rows)
+@inlined
+def make_weight(memory, backward, lanes, plan):
+    """The weight of a plan whose output has ``lanes`` channels per group."""
+    _, d, h, w = phase_axes(plan, 0)
+    taps = d.kernel_size * h.kernel_size * w.kernel_size
+    return Weight(memory, backward, lanes, phase_header(plan, 0).channels, taps)
+
+
+@inlined
+def segments_of(header):
+    """Number of segments; at least one, so that a sum of nothing is stored too."""
+    return max(1, (header.channels + header.segment - 1) // max(1, header.segment))
+
+
+@inlined
+def segment_of(header, index):
+    """First channel and channels of a segment."""
+    first = index * header.segment
+    return first, min(header.segment, header.channels - first)
 
 
 @internal
-def _tap_rows(plan, phase, to, pitch):
-    """to[t] = the packed row of tap t of the kernel, times ``pitch``; -1 where the phase does not meet it."""
+def row_table(weight, plan, phase, segment, pitch, to):
+    """to[q] = the packed row, times ``pitch``, of element q of a run of the weight; -1 where the phase skips its tap.
+
+    Forward a run is (channel of the segment, tap), backward it is the taps; -1 follows on the last.
+    """
     _, d, h, w = phase_axes(plan, phase)
     to[:] = -1
     row = 0
     for z in range(d.taps):
         for y in range(h.taps):
             for x in range(w.taps):
-                place = (d.first_tap + z * d.tap_step) * h.kernel_size + h.first_tap + y * h.tap_step
-                to[place * w.kernel_size + w.first_tap + x * w.tap_step] = row * pitch
+                tap = (d.first_tap + z * d.tap_step) * h.kernel_size + h.first_tap + y * h.tap_step
+                tap = tap * w.kernel_size + w.first_tap + x * w.tap_step
+                for c in range(1 if weight.backward else segment):
+                    to[c * weight.taps + tap] = (row * segment + c) * pitch
                 row += 1
 
 
 @internal
-def _pack_taps(source, left, channels, taps, target, to):
-    """target[to[t] + c] = source[c * taps + t] for the taps in use; ``left`` elements may be read."""
-    width = lanes_at(source)
-    if taps == 1:
-        if to[0] >= 0:
-            copy(advance(target, to[0]), source, channels)
-        return
-    c = 0
-    while c + width <= channels and (taps >= width or (c + width - 1) * taps + width <= left):
-        for start in range(0, taps, width):
-            t = max(0, min(start, taps - width))
-            transpose(advance(source, c * taps + t), taps, width, advance(target, c), advance(to, t))
-        c += width
-    for t in range(taps):
-        if to[t] >= 0:
-            for rest in range(c, channels):
-                target[to[t] + rest] = source[rest * taps + t]
+def pack_segment(weight, group, lane, lanes, first, segment, pitch, taps, to, target):
+    """target[tap, channel][lane] for the lanes from ``lane`` on and the summed channels from ``first`` on."""
+    if lanes < pitch:
+        clear(target, segment * taps * pitch)
+    if weight.backward:  # a run is the taps of a pair of channels, lanes are neighbouring pairs
+        lane_stride, stride, runs, length = weight.taps, weight.lanes * weight.taps, segment, weight.taps
+    else:  # a run is the taps of all the segment's channels
+        lane_stride, stride, runs, length = weight.summed * weight.taps, weight.taps, 1, segment * weight.taps
+    start = group * weight.lanes * weight.summed * weight.taps + lane * lane_stride + first * stride
+    for k in range(runs):
+        source = start + k * stride
+        if length == 1 and lane_stride == 1:
+            if to[0] >= 0:
+                copy(advance(target, k * pitch + to[0]), pointer(weight.memory, source), lanes)
+        else:
+            left = weight.memory.size - source
+            transpose_run(
+                pointer(weight.memory, source), lane_stride, lanes, advance(target, k * pitch), to, length, left
+            )
+
+
+@compiled
+def pack_core(worker, workers, weight, packed, backward, lanes, groups, plan):
+    """The whole weight packed: [phase][group][block][segment][tap, channel][lane]."""
+    target = aligned(pointer(packed, 0))
+    along = make_lanes(lanes, lanes_at(target))
+    turn = worker
+    for phase in range(plan.shape[0]):
+        header = phase_header(plan, phase)
+        whole = make_weight(weight, backward, lanes, plan)
+        to = np.empty(header.segment * whole.taps + along.width, np.int64)
+        segments = segments_of(header)
+        for item in range(turn, groups * along.blocks * segments, workers):
+            group, block, index = item // segments // along.blocks, item // segments % along.blocks, item % segments
+            lane, pitch, channels = block_lanes(along, block)
+            first, segment = segment_of(header, index)
+            row_table(whole, plan, phase, segment, pitch, to)
+            offset = (group * along.row + lane) * header.channels + first * pitch
+            there = advance(target, offset * header.taps)
+            pack_segment(whole, group, lane, channels, first, segment, pitch, header.taps, pointer(to, 0), there)
+        turn = (turn - groups * along.blocks * segments) % workers
+        target = advance(target, groups * along.row * header.channels * header.taps)
 
 
 # ------------------------------------------------------------------------------------------------------------- in Python
@@ -127,22 +140,12 @@ def padded_channels(channels: int, itemsize: int) -> int:
     return -(-channels // lanes(itemsize)) * lanes(itemsize)
 
 
-def pack_forward(weight: Any, groups: int) -> Any:
-    """The weight (O, C / groups, *K) packed for the forward pass."""
-    out_channels, in_channels = weight.shape[0] // groups, weight.shape[1]
-    taps = math.prod(weight.shape[2:])
-    size = groups * padded_channels(out_channels, weight.itemsize) * in_channels * taps
+def pack(weight: Any, backward: bool, along: int, groups: int, plan: Any) -> Any:
+    """The weight, flat, packed for a plan whose output has ``along`` channels per group."""
+    channels, taps = int(plan[0, 0, 2]), int(plan[:, 0, 0].sum())
+    size = groups * padded_channels(along, weight.itemsize) * channels * taps
     packed = np.empty(size + SLACK, weight.dtype)
-    launch(pack_forward_core, size >> 15, read_only(weight), packed, groups, out_channels, in_channels, taps)
-    return packed
-
-
-def pack_backward(weight: Any, groups: int, plan: Any) -> Any:
-    """The same weight packed for the input gradient: for each phase of the plan, the taps it meets."""
-    out_channels, in_channels = weight.shape[0] // groups, weight.shape[1]
-    size = groups * padded_channels(in_channels, weight.itemsize) * out_channels * int(plan[:, 0, 0].sum())
-    packed = np.empty(size + SLACK, weight.dtype)
-    launch(pack_backward_core, size >> 15, read_only(weight), packed, groups, out_channels, in_channels, plan)
+    launch(pack_core, size >> 15, weight, packed, backward, along, groups, plan)
     return packed
 
 
