@@ -1,0 +1,142 @@
+"""Pooling over all positions of a plane, forward and backward.
+
+A plane of one channel is taken as rows of one vector: what they merge to are the results of the lanes, and those are merged
+one by one, with the elements that are left over.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastconv.cpu import layout
+from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch
+from fastconv.cpu.microkernel import lanes_at, pointer
+from fastconv.cpu.pool_bands import SERIAL_BYTES, runs_and_planes
+from fastconv.cpu.pool_max import lowest, max_pool_backward
+from fastconv.cpu.pool_rows import (
+    Band,
+    Cells,
+    Operation,
+    Row,
+    Rows,
+    across,
+    as_is,
+    first_largest,
+    first_largest4,
+    plus,
+    plus4,
+)
+from fastconv.cpu.vector import splat
+
+Array = layout.Array
+
+
+# -------------------------------------------------------------------------------------------------------------- forward
+@inlined
+def _merge(operation, x, plane, size, run, places, fill, cells):
+    """Merge the rows of one plane: of all its channels, or of one vector; the elements merged come back."""
+    count = run if run > 1 else lanes_at(pointer(x, 0))
+    whole = size if run > 1 else size // count
+    row = Row(count, pointer(places, 0), 1 if run > 1 else count)
+    source, rows = pointer(x, plane * size * run), Rows(0, whole, 1)
+    across(operation, source, Rows(0, 1, 0), rows, row, Band(1, 0, 0), fill, cells)
+    return whole * count
+
+
+@compiled
+def global_sum_core(worker, workers, x, y, planes, size, run, zero):
+    """The mean of each channel's ``size`` elements."""
+    operation, fill = Operation(False, plus, plus4, plus, plus4, as_is), splat(pointer(x, 0), zero)
+    lanes, places = np.zeros(VECTOR_BYTES, x.dtype), np.zeros(max(run, VECTOR_BYTES), np.int64)
+    for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
+        if run > 1:
+            _merge(operation, x, plane, size, run, places, fill, Cells(pointer(y, plane * run), pointer(places, 0)))
+            for channel in range(plane * run, (plane + 1) * run):
+                y[channel] /= size
+        else:
+            merged = _merge(operation, x, plane, size, 1, places, fill, Cells(pointer(lanes, 0), pointer(places, 0)))
+            total = zero
+            for lane in range(lanes_at(pointer(x, 0))):
+                total += lanes[lane]
+            for e in range(plane * size + merged, (plane + 1) * size):
+                total += x[e]
+            y[plane] = total / size
+
+
+@compiled
+def global_max_core(worker, workers, x, y, indices, planes, size, run, lowest):
+    """The maximum of each channel's ``size`` elements and where it is."""
+    operation = Operation(True, first_largest, first_largest4, first_largest, first_largest4, as_is)
+    fill, count = splat(pointer(x, 0), lowest), lanes_at(pointer(x, 0))
+    lanes, positions, places = np.empty(VECTOR_BYTES, x.dtype), np.empty(VECTOR_BYTES, np.int64), _lane_places(run)
+    for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
+        if run > 1:
+            target = Cells(pointer(y, plane * run), pointer(indices, plane * run))
+            _merge(operation, x, plane, size, run, places, fill, target)
+            continue
+        merged = _merge(operation, x, plane, size, 1, places, fill, Cells(pointer(lanes, 0), pointer(positions, 0)))
+        value, at = lowest, -1
+        for lane in range(count if merged > 0 else 0):
+            if _precedes(lanes[lane], positions[lane], value, at):
+                value, at = lanes[lane], positions[lane]
+        for e in range(merged, size):
+            if _precedes(x[plane * size + e], e, value, at):
+                value, at = x[plane * size + e], e
+        y[plane], indices[plane] = value, at
+
+
+@inlined
+def _lane_places(run):
+    """Positions of elements in their row: of one vector, or of channels that share theirs."""
+    places = np.zeros(max(run, VECTOR_BYTES), np.int64)
+    for e in range(VECTOR_BYTES if run == 1 else 0):
+        places[e] = e
+    return places
+
+
+@inlined
+def _precedes(value, at, best, best_at):
+    """Whether ``value`` is larger, NaN being the largest, or equal at a smaller position."""
+    if best_at < 0 or (value != value) != (best != best):
+        return best_at < 0 or value != value
+    return value > best or (at < best_at and not value < best)
+
+
+def _planes(x: Array) -> tuple[Array, int, int, int, int]:
+    """The flat array, its planes, their positions, the channels that share one, and how many threads may help."""
+    source, channels_last = layout.flat(x)
+    run, planes = runs_and_planes(x.shape, channels_last)
+    return source, planes, math.prod(x.shape[2:]), run, planes if source.nbytes > SERIAL_BYTES else 1
+
+
+def global_avg_pool_forward(x: Array) -> Array:
+    """The mean of each channel of x (N, C, *spatial)."""
+    source, planes, size, run, tasks = _planes(x)
+    y = np.empty(x.shape[:2], x.dtype)
+    launch(global_sum_core, tasks, source, y.reshape(-1), planes, size, run, x.dtype.type(0))
+    return y
+
+
+def global_max_pool_forward(x: Array) -> tuple[Array, Array]:
+    """The maximum of each channel of x (N, C, *spatial), and its position."""
+    source, planes, size, run, tasks = _planes(x)
+    y, indices = np.empty(x.shape[:2], x.dtype), np.empty(x.shape[:2], np.int64)
+    launch(global_max_core, tasks, source, y.reshape(-1), indices.reshape(-1), planes, size, run, lowest(x.dtype))
+    return y, indices
+
+
+# ------------------------------------------------------------------------------------------------------------- backward
+def global_avg_pool_backward(grad_out: Array, input_shape: tuple[int, ...]) -> Array:
+    """Every element of a channel gets the same share; a broadcast copy is as fast as memory."""
+    grad_x = np.empty(input_shape, grad_out.dtype)
+    size = grad_out.dtype.type(math.prod(input_shape[2:]))
+    grad_x[...] = (grad_out / size).reshape(*grad_out.shape, *[1] * (len(input_shape) - 2))
+    return grad_x
+
+
+def global_max_pool_backward(grad_out: Array, indices: Array, input_shape: tuple[int, ...]) -> Array | None:
+    """The gradient goes where the maximum was; None where an index lies outside of its plane."""
+    one = (*grad_out.shape, *[1] * (len(input_shape) - 2))
+    return max_pool_backward(grad_out.reshape(one), indices.reshape(one), input_shape)

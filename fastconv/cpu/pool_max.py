@@ -1,0 +1,148 @@
+"""Max pooling, forward and backward."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastconv._window import Window
+from fastconv.cpu import layout
+from fastconv.cpu._jit import compiled, inlined, launch
+from fastconv.cpu.microkernel import clear, pointer
+from fastconv.cpu.pool_bands import (
+    SERIAL_BYTES,
+    SLACK,
+    Scratch,
+    parts_of_scratch,
+    places_of_row,
+    pool,
+    prepare,
+    result_shape,
+    rows_of_scratch,
+    runs_and_planes,
+)
+from fastconv.cpu.pool_plan import SEAMLESS, SOURCE_COUNT, some_are_empty
+from fastconv.cpu.pool_rows import (
+    Operation,
+    as_is,
+    earliest_largest,
+    earliest_largest4,
+    first_largest,
+    first_largest4,
+    largest,
+    largest4,
+)
+from fastconv.cpu.vector import splat
+
+Array = layout.Array
+
+
+# -------------------------------------------------------------------------------------------------------------- forward
+@compiled
+def max_core(worker, workers, x, y, plan, planes, lowest):
+    """The maxima alone."""
+    operation, none = Operation(False, largest, largest4, largest, largest4, as_is), np.zeros(SLACK, np.int64)
+    places = np.zeros(plan[SOURCE_COUNT] + SLACK, np.int64)
+    scratch = Scratch(rows_of_scratch(plan, lowest), none, parts_of_scratch(plan, lowest), none, places)
+    fill = splat(pointer(x, 0), lowest)
+    pool(operation, worker, workers, x, y, none, scratch, 0, 0, plan, planes, plan[SEAMLESS], fill)
+
+
+@compiled
+def argmax_core(worker, workers, x, y, indices, plan, planes, lowest):
+    """The maxima and where they are.
+
+    Rows come in the order of their positions; along a row of their maxima that order is lost, and positions decide.
+    """
+    operation = Operation(True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
+    values, positions = rows_of_scratch(plan, lowest), rows_of_scratch(plan, -1)
+    scratch = Scratch(
+        values, positions, parts_of_scratch(plan, lowest), parts_of_scratch(plan, -1), places_of_row(plan)
+    )
+    fill = splat(pointer(x, 0), lowest)
+    pool(operation, worker, workers, x, y, indices, scratch, 0, 0, plan, planes, plan[SEAMLESS], fill)
+
+
+def lowest(dtype: np.dtype[Any]) -> Any:
+    """What every other value is larger than, or equal to."""
+    return dtype.type(-np.inf) if dtype.kind == "f" else dtype.type(np.iinfo(dtype).min)
+
+
+def max_pool_forward(x: Array, window: Window, return_indices: bool, out: Array | None) -> tuple[Array, Array | None]:
+    """The maxima of x (N, C, *spatial) and, if asked for, their positions in the plane."""
+    call, shape = prepare(x, window), result_shape(x, window)
+    y = layout.target(out, shape, x.dtype, call.channels_last, x)
+    target = layout.flat_target(y, call.channels_last)
+    if not return_indices:
+        launch(max_core, call.tasks, call.source, target, call.plan, call.planes, lowest(x.dtype))
+        return layout.deliver(y, out), None
+    indices = layout.empty(shape, np.int64, call.channels_last)
+    target_indices = layout.flat_target(indices, call.channels_last)
+    launch(argmax_core, call.tasks, call.source, target, target_indices, call.plan, call.planes, lowest(x.dtype))
+    if some_are_empty(window):  # a window without elements has no position; the first is one of the input's
+        np.maximum(indices, 0, out=indices)
+    return layout.deliver(y, out), indices
+
+
+# ------------------------------------------------------------------------------------------------------------- backward
+@compiled
+def max_pool_backward_core(worker, workers, grad_out, indices, grad_x, planes, count, size, run, outside):
+    """Every gradient is added where its window's maximum was.
+
+    Windows overlap, so that several gradients may meet in one element. One worker adds up a whole plane, in the order of
+    the gradients: sums are the same for any number of workers. A position outside the plane ends the worker's part.
+    """
+    for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
+        source, position = pointer(grad_out, plane * count * run), pointer(indices, plane * count * run)
+        target = pointer(grad_x, plane * size * run)
+        clear(target, size * run)
+        inside = (
+            _scatter(source, position, target, count, size)
+            if run == 1
+            else _scatter_runs(source, position, target, count, size, run)
+        )
+        if not inside:
+            outside[0] = 1
+            return
+
+
+@inlined
+def _scatter(source, position, target, count, size):
+    for j in range(count):
+        at = position[j]
+        if np.uint64(at) >= np.uint64(size):
+            return False
+        target[at] += source[j]
+    return True
+
+
+@inlined
+def _scatter_runs(source, position, target, count, size, run):
+    for j in range(count):
+        for channel in range(run):
+            at = position[j * run + channel]
+            if np.uint64(at) >= np.uint64(size):
+                return False
+            target[at * run + channel] += source[j * run + channel]
+    return True
+
+
+def max_pool_backward(grad_out: Array, indices: Array, input_shape: tuple[int, ...]) -> Array | None:
+    """The gradient of x of that shape; None where an index lies outside of its plane."""
+    source, channels_last = layout.flat(grad_out)
+    position = layout.flat(_ordered_alike(indices, channels_last))[0]
+    grad_x = layout.empty(input_shape, grad_out.dtype, channels_last)
+    run, planes = runs_and_planes(input_shape, channels_last)
+    count, size = math.prod(grad_out.shape[2:]), math.prod(input_shape[2:])
+    outside = np.zeros(1, np.int64)
+    tasks = planes if grad_x.nbytes > SERIAL_BYTES else 1
+    target = layout.flat_target(grad_x, channels_last)
+    launch(max_pool_backward_core, tasks, source, position, target, planes, count, size, run, outside)
+    return None if outside[0] else grad_x
+
+
+def _ordered_alike(indices: Array, channels_last: bool) -> Array:
+    """``indices`` as a one-dimensional array in the memory order of the gradients."""
+    return (np.moveaxis(indices, 1, -1) if channels_last else indices).reshape(-1)

@@ -1,0 +1,303 @@
+"""Pooling, row by row, in two steps.
+
+    across: s[e] = op over the rows r of x that an output row's windows cover of x[r, e]
+    along:  y[j] = op over the taps of s[j * stride + tap * dilation]
+
+``s`` is a row of scratch with what padding stands for around it, so that neither step has an edge to look after. Where an
+operation does not find positions, LLVM deletes all code for them: that is why they are everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from fastconv.cpu._jit import inlined
+from fastconv.cpu.microkernel import advance, lanes_at
+from fastconv.cpu.vector import (
+    add,
+    beats,
+    beats_or_precedes,
+    load_beside,
+    load_first,
+    maximum,
+    maximum_of_four,
+    opaque,
+    ramp,
+    select,
+    store_first,
+    take,
+)
+
+
+class Operation(NamedTuple):
+    """What is done with the elements of a window, step by step; ``find`` says whether positions are wanted."""
+
+    find: Any
+    across: Any
+    across4: Any
+    along: Any
+    along4: Any
+    finish: Any
+
+
+class Cells(NamedTuple):
+    """Where values and, beside them, positions are."""
+
+    values: Any
+    positions: Any
+
+
+@inlined
+def move(cells, offset):
+    return Cells(advance(cells.values, offset), advance(cells.positions, offset))
+
+
+# ------------------------------------------------------------------------------------------- combining two, and four, elements
+# op(value, position, other, other_position) -> (value, position). Position -1 is that of padding.
+@inlined
+def largest(value, at, other, other_at):
+    """The larger value; nobody asks for its position."""
+    return maximum(value, other), at
+
+
+@inlined
+def largest4(a, a_at, b, b_at, c, c_at, d, d_at):
+    return maximum_of_four(a, b, c, d), a_at
+
+
+@inlined
+def first_largest(value, at, other, other_at):
+    """The larger value; of equal ones the first operand."""
+    wins = beats(other, value)
+    return select(wins, other, value), select(wins, other_at, at)
+
+
+@inlined
+def first_largest4(a, a_at, b, b_at, c, c_at, d, d_at):
+    a, a_at = first_largest(a, a_at, b, b_at)
+    c, c_at = first_largest(c, c_at, d, d_at)
+    return first_largest(a, a_at, c, c_at)
+
+
+@inlined
+def earliest_largest(value, at, other, other_at):
+    """The larger value; of equal ones the one with the smaller position, and any element before padding."""
+    wins = beats_or_precedes(other, other_at, value, at)
+    return select(wins, other, value), select(wins, other_at, at)
+
+
+@inlined
+def earliest_largest4(a, a_at, b, b_at, c, c_at, d, d_at):
+    a, a_at = earliest_largest(a, a_at, b, b_at)
+    c, c_at = earliest_largest(c, c_at, d, d_at)
+    return earliest_largest(a, a_at, c, c_at)
+
+
+@inlined
+def plus(value, at, other, other_at):
+    return add(value, other), at
+
+
+@inlined
+def plus4(a, a_at, b, b_at, c, c_at, d, d_at):
+    return add(add(a, b), add(c, d)), a_at
+
+
+@inlined
+def as_is(value, factors, row, j):
+    """The result of an operation that has nothing to finish."""
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------------- across rows
+class Rows(NamedTuple):
+    """An arithmetic progression of row numbers."""
+
+    first: Any
+    number: Any
+    step: Any
+
+
+class Band(NamedTuple):
+    """Rows that are made alike: their number, and from one to the next the distances on either side."""
+
+    rows: Any
+    source_step: Any
+    target_step: Any
+
+
+class Row(NamedTuple):
+    """A row of x: its elements, their positions in it, and how many positions it has."""
+
+    count: Any
+    places: Any
+    width: Any
+
+
+@inlined
+def across(operation, x, slabs, rows, row, band, fill, target):
+    """Rows of scratch, each from the rows ``slab + row`` of x: one to three rows, the usual cases, as straight code."""
+    if slabs.number == 1 and rows.number == 1:
+        _across(operation, x, slabs.first + rows.first, rows.step, 1, row, band, fill, target)
+    elif slabs.number == 1 and rows.number == 2:
+        _across(operation, x, slabs.first + rows.first, rows.step, 2, row, band, fill, target)
+    elif slabs.number == 1 and rows.number == 3:
+        _across(operation, x, slabs.first + rows.first, rows.step, 3, row, band, fill, target)
+    else:
+        _across_any(operation, x, slabs, rows, row, band, fill, target)
+
+
+@inlined
+def _across(operation, x, first, step, number, row, band, fill, target):
+    """``number`` is a constant for the compiler. The last block of lanes overlaps the one before it."""
+    for r in range(band.rows):
+        for block in range(0, row.count, lanes_at(x)):
+            j, n = max(min(block, row.count - lanes_at(x)), 0), first + r * band.source_step
+            place = load_beside(fill, advance(row.places, j))
+            value, at = _element(advance(x, j), n, row, place, fill)
+            for _ in range(1, number):
+                n += step
+                other, other_at = _element(advance(x, j), n, row, place, fill)
+                value, at = operation.across(value, at, other, other_at)
+            _put(operation, move(target, r * band.target_step + j), value, at, row.count)
+
+
+@inlined
+def _across_any(operation, x, slabs, rows, row, band, fill, target):
+    """Any number of slabs and rows, also none. The operation starts from ``fill``, which changes nothing."""
+    for r in range(band.rows):
+        for block in range(0, row.count, lanes_at(x)):
+            j = max(min(block, row.count - lanes_at(x)), 0)
+            source, place = advance(x, j), load_beside(fill, advance(row.places, j))
+            value, at = fill, ramp(fill, -1, 0)
+            slab, left = slabs.first + rows.first + r * band.source_step, slabs.number
+            while left > 0:
+                n, still = slab, rows.number
+                while still >= 4:
+                    other, other_at = _four_elements(operation, source, n, rows.step, row, place, fill)
+                    value, at = operation.across(value, at, other, other_at)
+                    n, still = n + 4 * rows.step, opaque(still - 4)
+                while still > 0:
+                    other, other_at = _element(source, n, row, place, fill)
+                    value, at = operation.across(value, at, other, other_at)
+                    n, still = n + rows.step, opaque(still - 1)
+                slab, left = slab + slabs.step, opaque(left - 1)
+            _put(operation, move(target, r * band.target_step + j), value, at, row.count)
+
+
+@inlined
+def _element(source, n, row, place, fill):
+    return load_first(advance(source, n * row.count), row.count, fill), add(place, ramp(fill, n * row.width, 0))
+
+
+@inlined
+def _four_elements(operation, source, n, step, row, place, fill):
+    a, a_at = _element(source, n, row, place, fill)
+    b, b_at = _element(source, n + step, row, place, fill)
+    c, c_at = _element(source, n + 2 * step, row, place, fill)
+    d, d_at = _element(source, n + 3 * step, row, place, fill)
+    return operation.across4(a, a_at, b, b_at, c, c_at, d, d_at)
+
+
+@inlined
+def _put(operation, target, value, at, room):
+    store_first(target.values, value, room)
+    if operation.find:
+        store_first(target.positions, at, room)
+
+
+# ----------------------------------------------------------------------------------------------------------- along rows
+class Line(NamedTuple):
+    """The windows along a row of scratch: ``repeats`` runs of ``count`` outputs, ``jump`` elements apart.
+
+    A row of one channel, or of windows that move by one position, is one run; else each position's channels are one.
+    """
+
+    kernel: Any
+    part: Any
+    stride: Any
+    dilation: Any
+    count: Any
+    repeats: Any
+    jump: Any
+
+
+@inlined
+def along(operation, parts, source, line, band, fill, factors, top, target):
+    """Rows of the result from rows of scratch; the usual kernels and strides are constants for the compiler."""
+    if line.kernel == 2 and line.stride == 2:
+        _along(operation, source, line, 2, 2, band, fill, factors, top, target)
+    elif line.kernel == 3 and line.stride == 2:
+        _along(operation, source, line, 3, 2, band, fill, factors, top, target)
+    elif line.kernel == 2 and line.stride == 1:
+        _along(operation, source, line, 2, 1, band, fill, factors, top, target)
+    elif line.kernel == 3 and line.stride == 1:
+        _along(operation, source, line, 3, 1, band, fill, factors, top, target)
+    else:
+        _along_any(operation, parts, source, line, band, fill, factors, top, target)
+
+
+@inlined
+def part_windows(operation, source, line, count, fill, factors, target):
+    """Windows of ``line.part`` taps at each of ``count`` elements of scratch, for larger ones to be made of."""
+    flat = Line(line.part, 1, 1, line.dilation, count, 1, 0)
+    _along_any(operation, source, source, flat, Band(1, 0, 0), fill, factors, 0, target)
+
+
+@inlined
+def _along(operation, source, line, kernel, stride, band, fill, factors, top, target):
+    for r in range(band.rows):
+        for run in range(line.repeats):
+            for block in range(0, line.count, lanes_at(source.values)):
+                place, room = r * band.source_step + run * line.jump + block * stride, line.count - block
+                value, at = _tap(operation, source, place, stride, room, fill)
+                for _ in range(1, kernel):
+                    place += line.dilation
+                    other, other_at = _tap(operation, source, place, stride, room, fill)
+                    value, at = operation.along(value, at, other, other_at)
+                j = run * line.count + block
+                value = operation.finish(value, factors, top + r, j)
+                _put(operation, move(target, r * band.target_step + j), value, at, room)
+
+
+@inlined
+def _along_any(operation, parts, source, line, band, fill, factors, top, target):
+    """Windows of any size: made of ``parts``, which are windows of ``line.part`` taps, and of the taps these leave over."""
+    whole, step = line.kernel // line.part, line.dilation * line.part
+    for r in range(band.rows):
+        for run in range(line.repeats):
+            for block in range(0, line.count, lanes_at(source.values)):
+                place, room = r * band.source_step + run * line.jump + block * line.stride, line.count - block
+                value, at = _tap(operation, parts, place, line.stride, room, fill)
+                left, place = whole - 1, place + step
+                while left >= 4:
+                    other, other_at = _four_taps(operation, parts, place, step, line.stride, room, fill)
+                    value, at = operation.along(value, at, other, other_at)
+                    place, left = place + 4 * step, opaque(left - 4)
+                while left > 0:
+                    other, other_at = _tap(operation, parts, place, line.stride, room, fill)
+                    value, at = operation.along(value, at, other, other_at)
+                    place, left = place + step, opaque(left - 1)
+                left = line.kernel - whole * line.part
+                while left > 0:
+                    other, other_at = _tap(operation, source, place, line.stride, room, fill)
+                    value, at = operation.along(value, at, other, other_at)
+                    place, left = place + line.dilation, opaque(left - 1)
+                j = run * line.count + block
+                value = operation.finish(value, factors, top + r, j)
+                _put(operation, move(target, r * band.target_step + j), value, at, room)
+
+
+@inlined
+def _tap(operation, source, place, stride, room, fill):
+    at = take(fill, advance(source.positions, place), stride, room) if operation.find else ramp(fill, -1, 0)
+    return take(fill, advance(source.values, place), stride, room), at
+
+
+@inlined
+def _four_taps(operation, source, place, step, stride, room, fill):
+    a, a_at = _tap(operation, source, place, stride, room, fill)
+    b, b_at = _tap(operation, source, place + step, stride, room, fill)
+    c, c_at = _tap(operation, source, place + 2 * step, stride, room, fill)
+    d, d_at = _tap(operation, source, place + 3 * step, stride, room, fill)
+    return operation.along4(a, a_at, b, b_at, c, c_at, d, d_at)

@@ -1,0 +1,341 @@
+"""Sum and average pooling, forward and backward."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv._window import Window
+from fastconv.cpu import layout
+from fastconv.cpu import pool_plan as p
+from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch
+from fastconv.cpu.microkernel import advance, aligned, clear, lanes_at, pointer
+from fastconv.cpu.pool_bands import (
+    SERIAL_BYTES,
+    SLACK,
+    Scratch,
+    parts_of_scratch,
+    pool,
+    prepare,
+    result_shape,
+    rows_of_scratch,
+    runs_and_planes,
+)
+from fastconv.cpu.pool_rows import Band, Cells, Operation, Row, Rows, across, as_is, plus, plus4
+from fastconv.cpu.vector import (
+    add,
+    divide,
+    interleave_high,
+    interleave_low,
+    load,
+    load_first,
+    multiply,
+    opaque,
+    splat,
+    store_every,
+    store_first,
+)
+
+Array = layout.Array
+
+FACTOR, DIVISOR, DIVISORS, NOTHING = range(4)
+
+
+class Factors(NamedTuple):
+    """What sums are multiplied or divided by: one number, or one per row of a plane times one per element of the row."""
+
+    kind: Any
+    rows: Any
+    row_count: Any
+    columns: Any
+
+
+# -------------------------------------------------------------------------------------------------------------- forward
+@inlined
+def divided(value, factors, row, j):
+    if factors.kind == FACTOR:
+        return multiply(value, splat(factors.rows, factors.rows[0]))
+    if factors.kind == DIVISOR:
+        return divide(value, splat(factors.rows, factors.rows[0]))
+    if factors.kind == DIVISORS:
+        divisor = splat(factors.rows, factors.rows[row % factors.row_count])
+        return divide(value, multiply(load(advance(factors.columns, j)), divisor))
+    return value
+
+
+@compiled
+def sum_core(worker, workers, x, y, numbers, kind, plan, planes, zero):
+    operation, none = Operation(False, plus, plus4, plus, plus4, divided), np.zeros(SLACK, np.int64)
+    places = np.zeros(plan[p.SOURCE_COUNT] + SLACK, np.int64)
+    scratch = Scratch(rows_of_scratch(plan, zero), none, parts_of_scratch(plan, zero), none, places)
+    rows, fill = plan[p.DEPTH] * plan[p.HEIGHT], splat(pointer(x, 0), zero)
+    factors = Factors(kind, pointer(numbers, 0), rows, pointer(numbers, rows if kind == DIVISORS else 0))
+    nothing = Factors(NOTHING, factors.rows, rows, factors.columns)
+    seamless = plan[p.SEAMLESS] and kind != DIVISORS
+    pool(operation, worker, workers, x, y, none, scratch, factors, nothing, plan, planes, seamless, fill)
+
+
+@lru_cache(maxsize=256)
+def _forward_factors(
+    window: Window, count_include_pad: bool, divisor: int | None, run: int, dtype: np.dtype[Any]
+) -> tuple[Array, int]:
+    """The factors of a call and their kind. Multiplication takes the place of division where it gives the same."""
+    rows, columns = p.divisors(window, count_include_pad, divisor)
+    if rows.min() == rows.max() and columns.min() == columns.max():
+        number = rows[0] * columns[0]
+        exact = math.frexp(number)[0] == 0.5
+        return _read_only([1 / number if exact else number], dtype), FACTOR if exact else DIVISOR
+    return _read_only([*rows, *np.repeat(columns, run), *[1] * VECTOR_BYTES], dtype), DIVISORS
+
+
+def _read_only(numbers: Any, dtype: np.dtype[Any]) -> Array:
+    array = np.array(numbers, dtype)
+    array.setflags(write=False)
+    return array
+
+
+def sum_pool_forward(
+    x: Array, window: Window, count_include_pad: bool, divisor: int | None, out: Array | None
+) -> Array:
+    """The sums of x's windows over ``divisor``, or over the number of elements that count."""
+    call = prepare(x, window)
+    y = layout.target(out, result_shape(x, window), x.dtype, call.channels_last, x)
+    numbers, kind = _forward_factors(window, count_include_pad, divisor, call.run, x.dtype)
+    target = layout.flat_target(y, call.channels_last)
+    launch(sum_core, call.tasks, call.source, target, numbers, kind, call.plan, call.planes, x.dtype.type(0))
+    return layout.deliver(y, out)
+
+
+# ------------------------------------------------------------------------------------------------------------- backward
+class Phases(NamedTuple):
+    """Of which elements of a row of scratch the result's element ``stride * j + phase`` is the sum.
+
+    ``number[phase]`` of them: ``j + first[phase]``, and ``step`` further on each time.
+    """
+
+    stride: Any
+    first: Any
+    number: Any
+    step: Any
+
+
+@inlined
+def _scaled_row(grad_out, first, slabs, count, factors, fill, target):
+    """A row of scratch: the sum of the rows ``first`` of some slabs, each element times its factor."""
+    for block in range(0, count, lanes_at(grad_out)):
+        j = max(min(block, count - lanes_at(grad_out)), 0)
+        value, row, left = fill, slabs.first + first, slabs.number
+        while left > 0:
+            other = load_first(advance(grad_out, row * count + j), count, fill)
+            value = add(value, multiply(other, splat(grad_out, factors.rows[row])))
+            row, left = row + slabs.step, opaque(left - 1)
+        store_first(advance(target, j), multiply(value, load(advance(factors.columns, j))), count)
+
+
+@inlined
+def _phase_sum(values, phases, phase, run, j, fill):
+    place, left, value = j + phases.first[phase] * run, phases.number[phase], fill
+    while left > 0:
+        value = add(value, load(advance(values, place)))
+        place, left = place + phases.step * run, opaque(left - 1)
+    return value
+
+
+@inlined
+def _constant_sum(values, place, step, number):
+    """The same for a number of elements that the compiler knows."""
+    value = load(advance(values, place))
+    for _ in range(1, number):
+        place += step
+        value = add(value, load(advance(values, place)))
+    return value
+
+
+@inlined
+def _spread(values, phases, count, run, fill, target):
+    """A row of ``count`` positions from a row of scratch; strides of 1 and 2 are the usual ones."""
+    if run > 1:
+        _spread_runs(values, phases, count, run, fill, target)
+    elif phases.stride == 1:
+        for j in range(0, count, lanes_at(values)):
+            if phases.number[0] == 3:
+                value = _constant_sum(values, j + phases.first[0], phases.step, 3)
+            else:
+                value = _phase_sum(values, phases, 0, 1, j, fill)
+            store_first(advance(target, j), value, count - j)
+    elif phases.stride == 2 and count > 1:
+        _spread_pairs(values, phases, count, fill, target)
+    else:
+        _spread_phases(values, phases, count, fill, target)
+
+
+@inlined
+def _spread_pairs(values, phases, count, fill, target):
+    step, evens, odds = phases.step, phases.number[0], phases.number[1]
+    for j in range(0, (count + 1) // 2, lanes_at(values)):
+        first, second = j + phases.first[0], j + phases.first[1]
+        if evens == 1 and odds == 1:
+            even, odd = _constant_sum(values, first, step, 1), _constant_sum(values, second, step, 1)
+        elif evens == 1 and odds == 2:
+            even, odd = _constant_sum(values, first, step, 1), _constant_sum(values, second, step, 2)
+        elif evens == 2 and odds == 1:
+            even, odd = _constant_sum(values, first, step, 2), _constant_sum(values, second, step, 1)
+        else:
+            even, odd = _phase_sum(values, phases, 0, 1, j, fill), _phase_sum(values, phases, 1, 1, j, fill)
+        _store_pairs(even, odd, advance(target, 2 * j), count - 2 * j)
+
+
+@inlined
+def _store_pairs(even, odd, target, room):
+    store_first(target, interleave_low(even, odd), room)
+    if room > lanes_at(target):
+        store_first(advance(target, lanes_at(target)), interleave_high(even, odd), room - lanes_at(target))
+
+
+@inlined
+def _spread_phases(values, phases, count, fill, target):
+    stride = phases.stride
+    for j in range(0, (count + stride - 1) // stride, lanes_at(values)):
+        for phase in range(min(stride, count - j * stride)):
+            value, room = _phase_sum(values, phases, phase, 1, j, fill), count - j * stride - phase
+            store_every(advance(target, j * stride + phase), stride, value, (room + stride - 1) // stride)
+
+
+@inlined
+def _spread_runs(values, phases, count, run, fill, target):
+    phase = j = 0
+    for place in range(count):
+        for channel in range(0, run, lanes_at(values)):
+            value = _phase_sum(values, phases, phase, run, j * run + channel, fill)
+            store_first(advance(target, place * run + channel), value, run - channel)
+        phase += 1
+        if phase == phases.stride:
+            phase, j = 0, j + 1
+
+
+@compiled
+def sum_backward_core(worker, workers, grad_out, grad_x, numbers, plan, planes, run, zero):
+    """Bands of rows of a slab: gradients times their factors, spread along rows, and those rows summed."""
+    fill, height, depth = splat(pointer(grad_out, 0), zero), plan[p.B_HEIGHT], plan[p.B_DEPTH]
+    scaled = np.full(plan[p.B_BAND_ROWS] * plan[p.B_PITCH] + SLACK, zero)
+    spread = np.full(plan[p.B_BAND_ROWS] * plan[p.B_WIDTH] * run + SLACK, zero)
+    places = np.zeros(plan[p.B_WIDTH] * run + SLACK, np.int64)
+    bands = (height + plan[p.B_BAND] - 1) // plan[p.B_BAND]
+    items = planes * depth * bands
+    for item in range(items * worker // workers, items * (worker + 1) // workers):
+        top, plane, d = item % bands * plan[p.B_BAND], item // bands // depth, item // bands % depth
+        bottom = min(top + plan[p.B_BAND], height)
+        source = pointer(grad_out, plane * plan[p.B_SOURCE_ROWS] * plan[p.B_SOURCE_WIDTH] * run)
+        target = pointer(grad_x, (plane * depth + d) * height * plan[p.B_WIDTH] * run)
+        rows = Cells(aligned(pointer(spread, 0)), pointer(places, 0))
+        low, high = _rows_needed(plan, top, bottom)
+        _spread_band(source, numbers, plan, d, low, high, run, fill, aligned(pointer(scaled, 0)), rows.values)
+        _sum_band(rows, plan, low, top, bottom, run, fill, target)
+
+
+@inlined
+def _rows_needed(plan, top, bottom):
+    """The smallest of the rows that the rows from ``top`` to ``bottom`` are made of, and one past the largest."""
+    table, height = pointer(plan, p.B_HEADER + 3 * plan[p.B_DEPTH]), plan[p.B_HEIGHT]
+    low, high = plan[p.B_SOURCE_HEIGHT], 0
+    for i in range(top, bottom):
+        if table[height + i] > 0:
+            low = min(low, table[i] + (table[height + i] - 1) * plan[p.B_HEIGHT_STEP])
+            high = max(high, table[i] + 1)
+    return min(low, high), high
+
+
+@inlined
+def _spread_band(source, numbers, plan, d, low, high, run, fill, scaled, spread):
+    """The rows from ``low`` to ``high``, spread. All are scaled before the first is read again: its stores are done then."""
+    slab_table, phase_table = pointer(plan, p.B_HEADER), p.B_HEADER + 3 * (plan[p.B_DEPTH] + plan[p.B_HEIGHT])
+    slabs = Rows(slab_table[d], slab_table[plan[p.B_DEPTH] + d], plan[p.B_DEPTH_STEP])
+    factors = Factors(DIVISORS, pointer(numbers, 0), 0, pointer(numbers, plan[p.B_SOURCE_ROWS]))
+    first, number = pointer(plan, phase_table), pointer(plan, phase_table + plan[p.B_PHASES])
+    phases = Phases(plan[p.B_STRIDE], first, number, plan[p.B_WIDTH_STEP])
+    scaled = advance(scaled, plan[p.B_GAP])
+    for r in range(high - low):
+        target = advance(scaled, r * plan[p.B_PITCH])
+        _scaled_row(source, low + r, slabs, plan[p.B_SOURCE_WIDTH] * run, factors, fill, target)
+    for r in range(high - low):
+        target = advance(spread, r * plan[p.B_WIDTH] * run)
+        _spread(advance(scaled, r * plan[p.B_PITCH]), phases, plan[p.B_WIDTH], run, fill, target)
+
+
+@inlined
+def _sum_band(rows, plan, low, top, bottom, run, fill, target):
+    """The rows of the result from ``top`` to ``bottom``, each the sum of some spread rows."""
+    table, height, count = pointer(plan, p.B_HEADER + 3 * plan[p.B_DEPTH]), plan[p.B_HEIGHT], plan[p.B_WIDTH] * run
+    operation, row = Operation(False, plus, plus4, plus, plus4, as_is), Row(count, rows.positions, 0)
+    i = top
+    while i < bottom:
+        alike = min(bottom - i, table[2 * height + i])
+        some = Rows(table[i] - low, table[height + i], plan[p.B_HEIGHT_STEP])
+        band = Band(alike, plan[p.B_ROW_STEP], count)
+        across(
+            operation,
+            rows.values,
+            Rows(0, 1, 0),
+            some,
+            row,
+            band,
+            fill,
+            Cells(advance(target, i * count), rows.positions),
+        )
+        i += alike
+
+
+@compiled
+def sum_backward_core_2x2(worker, workers, grad_out, grad_x, numbers, plan, planes, zero):
+    """The same for windows of two by two that tile the plane: each gradient goes to four elements, without scratch."""
+    fill, height, width = splat(pointer(grad_out, 0), zero), plan[p.B_HEIGHT], plan[p.B_WIDTH]
+    count, source_height = plan[p.B_SOURCE_WIDTH], plan[p.B_SOURCE_HEIGHT]
+    rows = planes * plan[p.B_SOURCE_ROWS]
+    begin, end = rows * worker // workers, rows * (worker + 1) // workers
+    plane, i = begin // source_height, begin % source_height
+    for row in range(begin, end):
+        target = pointer(grad_x, (plane * height + 2 * i) * width)
+        factor = splat(target, numbers[row % plan[p.B_SOURCE_ROWS]])
+        for j in range(0, (width + 1) // 2, lanes_at(target)):
+            value = load_first(pointer(grad_out, row * count + j), max(count - j, 0), fill)
+            value = multiply(value, multiply(load(pointer(numbers, plan[p.B_SOURCE_ROWS] + j)), factor))
+            for r in range(min(height - 2 * i, 2)):
+                _store_pairs(value, value, advance(target, r * width + 2 * j), width - 2 * j)
+        i += 1
+        if i == source_height:
+            clear(advance(target, 2 * width), max(height - 2 * i, 0) * width)
+            plane, i = plane + 1, 0
+
+
+@lru_cache(maxsize=256)
+def _backward_factors(
+    window: Window, count_include_pad: bool, divisor: int | None, run: int, dtype: np.dtype[Any]
+) -> Array:
+    rows, columns = p.divisors(window, count_include_pad, divisor)
+    return _read_only([*1 / rows, *np.repeat(1 / columns, run), *[1] * VECTOR_BYTES], dtype)
+
+
+def sum_pool_backward(
+    grad_out: Array, input_shape: tuple[int, ...], window: Window, count_include_pad: bool, divisor: int | None
+) -> Array:
+    """The gradient of x of that shape."""
+    source, channels_last = layout.flat(grad_out)
+    grad_x = layout.empty(input_shape, grad_out.dtype, channels_last)
+    target, zero = layout.flat_target(grad_x, channels_last), grad_out.dtype.type(0)
+    run, planes = runs_and_planes(input_shape, channels_last)
+    plan = p.backward_plan(window, run, VECTOR_BYTES // grad_out.itemsize)
+    numbers = _backward_factors(window, count_include_pad, divisor, run, grad_out.dtype)
+    tasks = planes * window.output_size[1] if grad_x.nbytes > SERIAL_BYTES else 1
+    if run == 1 and _is_2x2(window):
+        launch(sum_backward_core_2x2, tasks, source, target, numbers, plan, planes, zero)
+    else:
+        launch(sum_backward_core, tasks, source, target, numbers, plan, planes, run, zero)
+    return grad_x
+
+
+def _is_2x2(window: Window) -> bool:
+    tiling = window.kernel_size == window.stride == (1, 2, 2)
+    return tiling and window.padding_before == (0, 0, 0) and window.dilation[1:] == (1, 1)

@@ -1,0 +1,384 @@
+"""Vectors as values inside compiled code: what loops over short rows need and the loop vectoriser does not give.
+
+``load`` takes one register of consecutive elements from a pointer, and vectors are then added, compared, selected and
+stored. Rows of 5, 14 or 28 elements are common in pooling; there the vectoriser's scalar remainder costs more than the row,
+and a masked vector is one step. Like the micro-kernel this is LLVM vector IR for the host's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from fastconv.cpu.microkernel import lanes
+
+_LANE, _INDEX = ir.IntType(32), ir.IntType(64)
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """One register's worth of elements: ``lanes`` values of ``dtype`` (booleans: a mask; intp: positions)."""
+
+    def __init__(self, dtype: Any, lanes: int) -> None:
+        self.dtype, self.lanes = dtype, lanes
+        super().__init__(name=f"Vector({dtype}, {lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, ir.VectorType(dmm.lookup(fe_type.dtype).get_value_type(), fe_type.lanes))
+
+
+def _of(pointer: Any) -> Vector:
+    """The vector that a pointer to elements points at."""
+    return Vector(pointer.dtype, lanes(pointer.dtype.bitwidth // 8))
+
+
+def _beside(vector: Any, dtype: Any) -> Vector:
+    """As many lanes as ``vector``, of another type."""
+    return Vector(dtype, vector.lanes)
+
+
+def _splat(builder: Any, kind: Any, value: Any) -> Any:
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(_LANE, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_LANE, kind.count), [0] * kind.count))
+
+
+def _ramp(kind: Any) -> Any:
+    return ir.Constant(kind, list(range(kind.count)))
+
+
+def _call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [arg.type for arg in args]), name)
+    return builder.call(function, args)
+
+
+def _suffix(kind: Any) -> str:
+    element = kind.element
+    return f"v{kind.count}{'f32' if element == ir.FloatType() else 'f64' if element == ir.DoubleType() else element}"
+
+
+# -------------------------------------------------------------------------------------------------- emitted instructions
+def _at(builder: Any, pointer: Any, kind: Any) -> Any:
+    return builder.bitcast(pointer, kind.as_pointer())
+
+
+def _load(builder: Any, source: Any, kind: Any, size: int) -> Any:
+    value = builder.load(_at(builder, source, kind))
+    value.align = size  # arrays promise the alignment of an element only
+    return value
+
+
+def _load_where(builder: Any, mask: Any, source: Any, fill: Any, size: int) -> Any:
+    source = builder.bitcast(source, ir.IntType(8).as_pointer())
+    args = [source, ir.Constant(_LANE, size), mask, fill]
+    return _call(builder, f"llvm.masked.load.{_suffix(fill.type)}.p0", fill.type, args)
+
+
+def _gather_where(builder: Any, mask: Any, source: Any, step: Any, fill: Any, size: int) -> Any:
+    name = f"llvm.masked.gather.{_suffix(fill.type)}.v{fill.type.count}p0"
+    addresses = _addresses(builder, source, step, fill.type.count, size)
+    return _call(builder, name, fill.type, [addresses, ir.Constant(_LANE, size), mask, fill])
+
+
+def _addresses(builder: Any, pointer: Any, step: Any, count: int, size: int) -> Any:
+    offsets = ir.VectorType(_INDEX, count)
+    distance = _splat(builder, offsets, builder.mul(step, ir.Constant(_INDEX, size)))
+    base = _splat(builder, offsets, builder.ptrtoint(pointer, _INDEX))
+    kind = ir.VectorType(ir.IntType(8).as_pointer(), count)
+    return builder.inttoptr(builder.add(base, builder.mul(_ramp(offsets), distance)), kind)
+
+
+def _is_whole(builder: Any, count: Any, kind: Any) -> Any:
+    return builder.icmp_signed(">=", count, ir.Constant(_INDEX, kind.count))
+
+
+def _first(builder: Any, kind: Any, count: Any) -> Any:
+    """The mask of the first ``count`` lanes, for 0 <= count < lanes."""
+    lane = ir.VectorType(_LANE, kind.count)
+    return builder.icmp_unsigned("<", _ramp(lane), _splat(builder, lane, builder.trunc(count, _LANE)))
+
+
+def _places(builder: Any, count: int, start: Any, stride: Any) -> Any:
+    """start, start + stride, ... as a vector."""
+    kind = ir.VectorType(_INDEX, count)
+    return builder.add(_splat(builder, kind, start), builder.mul(_ramp(kind), _splat(builder, kind, stride)))
+
+
+def _by_stride(builder: Any, stride: Any, kind: Any, emits: list[Callable[[], Any]]) -> Any:
+    """What the first of ``emits`` gives where the stride is 1, the second where it is 2, and the third elsewhere."""
+    slot = cgutils.alloca_once(builder, kind)
+    with builder.if_else(builder.icmp_signed("==", stride, ir.Constant(_INDEX, 1))) as (one, more):
+        with one:
+            builder.store(emits[0](), slot)
+        with more, builder.if_else(builder.icmp_signed("==", stride, ir.Constant(_INDEX, 2))) as (two, any_stride):
+            with two:
+                builder.store(emits[1](), slot)
+            with any_stride:
+                builder.store(emits[2](), slot)
+    return builder.load(slot)
+
+
+# ----------------------------------------------------------------------------------------------------- loads and stores
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typingctx: Any, source: Any) -> Any:
+    """The vector at ``source``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size = signature.args[0].dtype.bitwidth // 8
+        return _load(builder, args[0], context.get_value_type(signature.return_type), size)
+
+    return _of(source)(source), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_beside(typingctx: Any, like: Any, source: Any) -> Any:
+    """As many elements at ``source`` as ``like`` has lanes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size = signature.args[1].dtype.bitwidth // 8
+        return _load(builder, args[1], context.get_value_type(signature.return_type), size)
+
+    return _beside(like, source.dtype)(like, source), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_first(typingctx: Any, source: Any, count: Any, fill: Any) -> Any:
+    """The first ``count`` elements at ``source``, or a whole vector where that is less; the other lanes of ``fill``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, count, fill = args
+        size = signature.args[0].dtype.bitwidth // 8
+        slot = cgutils.alloca_once(builder, fill.type)
+        with builder.if_else(_is_whole(builder, count, fill.type)) as (whole, part):
+            with whole:
+                builder.store(_load(builder, source, fill.type, size), slot)
+            with part:
+                builder.store(_load_where(builder, _first(builder, fill.type, count), source, fill, size), slot)
+        return builder.load(slot)
+
+    return fill(source, types.intp, fill), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def take(typingctx: Any, like: Any, source: Any, stride: Any, count: Any) -> Any:
+    """``source[l * stride]`` in the first ``count`` lanes l, as many lanes as ``like`` has.
+
+    Strides of 1 and 2 read whole vectors: up to two vectors from ``source`` must be readable, whatever the count.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, source, stride, count = args
+        kind, size = context.get_value_type(signature.return_type), signature.args[1].dtype.bitwidth // 8
+
+        def second() -> Any:
+            half = builder.gep(source, [ir.Constant(_INDEX, kind.count)])
+            order = ir.Constant(ir.VectorType(_LANE, kind.count), list(range(0, 2 * kind.count, 2)))
+            return builder.shuffle_vector(_load(builder, source, kind, size), _load(builder, half, kind, size), order)
+
+        def gathered() -> Any:
+            least = builder.select(_is_whole(builder, count, kind), ir.Constant(_INDEX, kind.count), count)
+            return _gather_where(builder, _first(builder, kind, least), source, stride, ir.Constant(kind, None), size)
+
+        return _by_stride(builder, stride, kind, [lambda: _load(builder, source, kind, size), second, gathered])
+
+    return _beside(like, source.dtype)(like, source, types.intp, types.intp), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_first(typingctx: Any, target: Any, value: Any, count: Any) -> Any:
+    """Write the first ``count`` lanes of ``value``, all of them where it has fewer."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target, value, count = args
+        size = signature.args[0].dtype.bitwidth // 8
+        with builder.if_else(_is_whole(builder, count, value.type)) as (whole, part):
+            with whole:
+                builder.store(value, _at(builder, target, value.type)).align = size
+            with part:
+                mask = _first(builder, value.type, count)
+                address = builder.bitcast(target, ir.IntType(8).as_pointer())
+                name = f"llvm.masked.store.{_suffix(value.type)}.p0"
+                _call(builder, name, ir.VoidType(), [value, address, ir.Constant(_LANE, size), mask])
+        return context.get_dummy_value()
+
+    return types.void(target, value, types.intp), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_every(typingctx: Any, target: Any, stride: Any, value: Any, count: Any) -> Any:
+    """Write the first ``count`` lanes l of ``value`` at ``target[l * stride]``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target, stride, value, count = args
+        size = signature.args[0].dtype.bitwidth // 8
+        least = builder.select(_is_whole(builder, count, value.type), ir.Constant(_INDEX, value.type.count), count)
+        addresses = _addresses(builder, target, stride, value.type.count, size)
+        name = f"llvm.masked.scatter.{_suffix(value.type)}.v{value.type.count}p0"
+        args = [value, addresses, ir.Constant(_LANE, size), _first(builder, value.type, least)]
+        _call(builder, name, ir.VoidType(), args)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, value, types.intp), codegen
+
+
+# ----------------------------------------------------------------------------------------------------- making and mixing
+@intrinsic  # type: ignore[untyped-decorator]
+def opaque(typingctx: Any, number: Any) -> Any:
+    """``number``, of which LLVM knows nothing more: a loop that counts with it is not unrolled.
+
+    Short loops over the taps of a window otherwise cost more to set up, unrolled by four, than they take.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.asm(ir.FunctionType(_INDEX, [_INDEX]), "", "=r,0", args, side_effect=False)
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def splat(typingctx: Any, pointer: Any, value: Any) -> Any:
+    """``value`` in every lane of the vector that ``pointer`` points at."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, context.get_value_type(signature.return_type), args[1])
+
+    return _of(pointer)(pointer, pointer.dtype), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def ramp(typingctx: Any, like: Any, start: Any, step: Any) -> Any:
+    """Positions ``start + l * step`` beside the lanes l of ``like``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _places(builder, signature.return_type.lanes, args[1], args[2])
+
+    return _beside(like, types.intp)(like, types.intp, types.intp), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def select(typingctx: Any, mask: Any, yes: Any, no: Any) -> Any:
+    """Lanes of ``yes`` where the mask is set, else of ``no``; of two plain integers the first."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(*args) if isinstance(signature.return_type, Vector) else args[1]
+
+    return yes(mask, yes, no), codegen
+
+
+def _shuffle(mask: Callable[[int], list[int]]) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def shuffle(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            order = mask(signature.return_type.lanes)
+            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(_LANE, len(order)), order))
+
+        return a(a, b), codegen
+
+    return shuffle
+
+
+# a0 b0 a1 b1 ...: the first and the second half of two vectors interleaved.
+interleave_low = _shuffle(lambda n: [i // 2 + n * (i % 2) for i in range(n)])
+interleave_high = _shuffle(lambda n: [(n + i) // 2 + n * (i % 2) for i in range(n)])
+
+
+# ---------------------------------------------------------------------------------------------------------- arithmetic
+def _lanewise(of_floats: Callable[[Any, Any, Any], Any], of_integers: Callable[[Any, Any, Any], Any]) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def operation(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            emit = of_floats if isinstance(signature.args[0].dtype, types.Float) else of_integers
+            return emit(builder, *args)
+
+        return a(a, b), codegen
+
+    return operation
+
+
+add = _lanewise(lambda b, x, y: b.fadd(x, y), lambda b, x, y: b.add(x, y))
+multiply = _lanewise(lambda b, x, y: b.fmul(x, y), lambda b, x, y: b.mul(x, y))
+divide = _lanewise(lambda b, x, y: b.fdiv(x, y), lambda b, x, y: b.sdiv(x, y))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def maximum(typingctx: Any, a: Any, b: Any) -> Any:
+    """The larger of two elements; NaN where one of them is NaN."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b = args
+        larger = _larger(builder, signature.args[0].dtype, a, b)
+        if not isinstance(signature.args[0].dtype, types.Float):
+            return larger
+        return builder.select(builder.fcmp_unordered("uno", b, b), b, larger)
+
+    return a(a, b), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def maximum_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The same of four; one comparison finds the NaN of two, and comparing vectors is what maxima are limited by."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        dtype = signature.args[0].dtype
+        a, b, c, d = args
+        larger = _larger(builder, dtype, _larger(builder, dtype, a, b), _larger(builder, dtype, c, d))
+        if not isinstance(dtype, types.Float):
+            return larger
+        nan = builder.or_(builder.fcmp_unordered("uno", a, b), builder.fcmp_unordered("uno", c, d))
+        return builder.select(nan, ir.Constant(a.type, [float("nan")] * a.type.count), larger)
+
+    return a(a, b, c, d), codegen
+
+
+def _larger(builder: Any, dtype: Any, a: Any, b: Any) -> Any:
+    """b > a ? b : a, which is one instruction on x86-64."""
+    if isinstance(dtype, types.Float):
+        return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+    return builder.select((builder.icmp_signed if dtype.signed else builder.icmp_unsigned)(">", b, a), b, a)
+
+
+def _beats(builder: Any, dtype: Any, new: Any, best: Any) -> Any:
+    if isinstance(dtype, types.Float):
+        return builder.and_(builder.fcmp_unordered(">", new, best), builder.fcmp_ordered("ord", best, best))
+    return (builder.icmp_signed if dtype.signed else builder.icmp_unsigned)(">", new, best)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def beats(typingctx: Any, new: Any, best: Any) -> Any:
+    """The mask where ``new`` is larger than ``best``; NaN is the largest of all."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _beats(builder, signature.args[0].dtype, *args)
+
+    return _beside(new, types.boolean)(new, best), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def beats_or_precedes(typingctx: Any, new: Any, new_at: Any, best: Any, best_at: Any) -> Any:
+    """The mask where ``new`` is larger, or equal at a smaller position; -1, no position, is the largest."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        new, new_at, best, best_at = args
+        dtype = signature.args[0].dtype
+        not_less = builder.not_(_beats(builder, dtype, best, new))
+        earlier = builder.and_(not_less, builder.icmp_unsigned("<", new_at, best_at))
+        return builder.or_(_beats(builder, dtype, new, best), earlier)
+
+    return _beside(new, types.boolean)(new, new_at, best, best_at), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def negative(typingctx: Any, value: Any) -> Any:
+    """The mask of the lanes below zero."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.icmp_signed("<", args[0], ir.Constant(args[0].type, [0] * args[0].type.count))
+
+    return _beside(value, types.boolean)(value), codegen
