@@ -182,7 +182,7 @@ def plot_drawings(drawings, labels):
 
 def plot_filters(filters, votes):
     """All filters, those that vote for X first."""
-    figure, axes = blank_grid(4, FILTERS // 4, "What each filter looks for, and its vote: for X above zero, for O below")
+    figure, axes = blank_grid(4, FILTERS // 4, "What each filter looks for, and its vote: X above zero, O below")
     leaning = votes[X] - votes[O]
     for ax, i in zip(axes.flat, np.argsort(-leaning), strict=True):
         show(ax, filters[i, 0], f"{leaning[i]:+.1f}", np.abs(filters[i]).max())

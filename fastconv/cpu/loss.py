@@ -1,10 +1,9 @@
 """Softmax, log-softmax and cross-entropy along one axis of arrays of any rank and memory order.
 
-In memory order an array is (outer, count, inner) with the classes on the middle axis; a *column* is the classes of one
-softmax. A *block* is what is worked on at once. With inner > 1 it is a strip of up to ``_WIDTH`` neighbouring columns, read
-step by step along the class axis. With inner = 1 it is as many whole columns as fit into ``_WIDTH`` elements, or one long
-column read in steps of ``_WIDTH``. So every step is one run of memory, the loops over it are vector code, and the order in
-which a column is summed depends on ``count`` alone.
+In memory order an array is (outer, count, inner) with the classes on the middle axis; the classes of one softmax are a
+*column*. A *group* is what one vector's lanes hold: with inner > 1 as many neighbouring columns, which a step along the
+class axis takes one class further; with inner = 1 a single column, as many of whose classes a step takes in, and whose
+lanes are folded in the end. Sums are formed in an order that depends on ``count`` alone.
 """
 
 from __future__ import annotations
@@ -16,301 +15,215 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.cpu import _jit, order
+from fastconv.cpu.arithmetic import choose, fold_maximum, fold_sum
 from fastconv.cpu.elementary import exp, log1p
+from fastconv.cpu.microkernel import advance, lanes_at, pointer
+from fastconv.cpu.vector import load_first, splat, store_first
 
 Array = npt.NDArray[Any]
 
-_WIDTH = 1024  # elements of a step
-_LANES = 64  # partial results of one contiguous column
-_RUN = 16  # terms that are summed in the arrays' own type before the sum goes on in float64
+_RUN = 16  # terms that a lane sums plainly before the sum is carried on with its rounding error
 _SHARE = 1 << 14  # elements that are worth a thread
 
 
-# -------------------------------------------------------------------------------------------------------------- blocks
+# -------------------------------------------------------------------------------------------------------------- groups
+class Group(NamedTuple):
+    """Vectors at start + k * pitch: whole ones for k < whole, and ``width`` lanes of each for whole <= k < steps."""
+
+    lanes: int
+    start: int
+    pitch: int
+    whole: int
+    steps: int
+    width: int
+    column: int  # number of the first column
+    columns: int
+
+
 @_jit.inlined
-def _share(worker, workers, size, count, inner):
-    """The worker's first block and the one after its last."""
+def _groups(size, count, inner, lanes):
+    """How many groups there are."""
+    return size // count if inner == 1 else size // (count * inner) * ((inner + lanes - 1) // lanes)
+
+
+@_jit.inlined
+def _group(index, count, inner, lanes):
     if inner == 1:
-        columns = max(1, _WIDTH // count)
-        blocks = (size // count + columns - 1) // columns
-    else:
-        blocks = size // (count * inner) * ((inner + _WIDTH - 1) // _WIDTH)
-    return worker * blocks // workers, (worker + 1) * blocks // workers
+        return Group(lanes, index * count, lanes, count // lanes, (count + lanes - 1) // lanes, count % lanes, index, 1)
+    strips = (inner + lanes - 1) // lanes
+    block, lane = index // strips, index % strips * lanes
+    columns = min(lanes, inner - lane)
+    whole = count if columns == lanes else 0
+    return Group(lanes, block * count * inner + lane, inner, whole, count, columns, block * inner + lane, columns)
 
 
 @_jit.inlined
-def _block(index, size, count, inner):
-    """A block as (start, pitch, width, steps, rest): ``steps`` runs of ``width`` elements and one of ``rest``.
-
-    With it come the number of its first column, and how many columns it has.
-    """
-    if inner == 1:
-        most = max(1, _WIDTH // count)
-        columns = min(most, size // count - index * most)
-        steps, rest = divmod(columns * count, _WIDTH)
-        return (index * most * count, _WIDTH, min(_WIDTH, columns * count), steps, rest), index * most, columns
-    strips = (inner + _WIDTH - 1) // _WIDTH
-    group, lane = index // strips, index % strips * _WIDTH
-    columns = min(_WIDTH, inner - lane)
-    return (group * count * inner + lane, inner, columns, count, 0), group * inner + lane, columns
+def _at(x, k, group):
+    return advance(x, group.start + k * group.pitch)
 
 
 @_jit.inlined
-def _step(x, k, block):
-    start, pitch, width, steps, rest = block
-    first = start + k * pitch
-    return x[first : first + (width if k < steps else rest)]
+def _load(x, k, group, fill):
+    """The vector of step k, with ``fill`` in lanes beyond the group."""
+    return load_first(_at(x, k, group), group.lanes if k < group.whole else group.width, fill)
 
 
 @_jit.inlined
-def _spread(values, count, inner, lanes):
-    """One value per column becomes one value per element of a step."""
-    if inner > 1 or count == 1:
-        lanes[:] = values
-    else:
-        for i in range(values.size):
-            lanes[i * count : (i + 1) * count] = values[i]
+def _store(y, k, group, value):
+    store_first(_at(y, k, group), value, group.lanes if k < group.whole else group.width)
 
 
-# ------------------------------------------------------------------------------- reductions of one contiguous column
-@_jit.compiled
-def _maximum(part, lanes):
-    """The largest element, NaN not counted; many of them go through lanes that do not wait for each other."""
-    peak = part.dtype.type(-np.inf)
-    if part.size < _LANES:
-        for i in range(part.size):
-            peak = part[i] if part[i] > peak else peak
-        return peak
-    lanes[:] = peak
-    for first in range(0, part.size, _LANES):
-        piece = part[first : first + _LANES]
-        for j in range(piece.size):
-            lanes[j] = piece[j] if piece[j] > lanes[j] else lanes[j]
-    for j in range(_LANES):
-        peak = lanes[j] if lanes[j] > peak else peak
-    return peak
+# ---------------------------------------------------------------------------------------------------------------- sums
+@_jit.inlined
+def _carry(total, lost, partial):
+    """total + partial, and the rounding errors of these sums so far (Knuth's two-sum)."""
+    s = total + partial
+    back = s - total
+    return s, lost + ((total - (s - back)) + (partial - back))
 
 
 @_jit.inlined
-def _folded(lanes):
-    """The sum of the lanes, as a tree."""
-    half = _LANES // 2
-    while half > 0:
-        for j in range(half):
-            lanes[j] += lanes[half + j]
-        half //= 2
-    return np.float64(lanes[0])
+def _peak(x, group, inner):
+    """The maximum of each column, NaN not counted."""
+    lowest = splat(x, -np.inf)
+    peak = lowest
+    for k in range(group.steps):
+        value = _load(x, k, group, lowest)
+        peak = choose(value > peak, value, peak)
+    return fold_maximum(peak) if inner == 1 else peak
 
 
-@_jit.compiled
-def _below_one(part, lanes, ones):
-    """The sum of the elements other than 1, and the number of those that are 1; at most ``_WIDTH`` elements."""
-    zero, one, total, count = part.dtype.type(0), part.dtype.type(1), 0.0, 0.0
-    if part.size < _LANES:
-        for i in range(part.size):
-            total += zero if part[i] == one else part[i]
-            count += 1.0 if part[i] == one else 0.0
-        return total, count
-    lanes[:], ones[:] = zero, zero
-    for first in range(0, part.size, _LANES):
-        piece = part[first : first + _LANES]
-        for j in range(piece.size):
-            lanes[j] += zero if piece[j] == one else piece[j]
-            ones[j] += one if piece[j] == one else zero
-    return _folded(lanes), _folded(ones)
-
-
-@_jit.compiled
-def _product(g, y, weighted, lanes):
-    """The sum of g y, or of g alone; at most ``_WIDTH`` elements."""
-    total = 0.0
-    if g.size < _LANES:
-        for i in range(g.size):
-            total += g[i] * y[i] if weighted else g[i]
-        return total
-    lanes[:] = 0
-    for first in range(0, g.size, _LANES):
-        left, right = g[first : first + _LANES], y[first : first + _LANES]
-        for j in range(left.size):
-            lanes[j] += left[j] * right[j] if weighted else left[j]
-    return _folded(lanes)
-
-
-# -------------------------------------------------------------------------------------- reductions of a block's columns
-@_jit.compiled
-def _peaks(x, block, count, inner, lanes, peak):
-    """peak = the maximum of each column, NaN not counted."""
-    peak[:] = -np.inf
-    for k in range(block[3] + 1):
-        row = _step(x, k, block)
-        if inner > 1:
-            for j in range(row.size):
-                peak[j] = row[j] if row[j] > peak[j] else peak[j]
-        else:
-            for i in range(peak.size):
-                peak[i] = max(peak[i], _maximum(row[i * count : (i + 1) * count], lanes))
-
-
-@_jit.compiled
-def _tails(x, block, count, inner, shift, y, kept, scratch, ones, tail):
-    """tail = the sum of e^(x - shift) over each column, less the 1 of its maximum; y = e^(x - shift) where it is kept.
+@_jit.inlined
+def _tail(x, group, inner, peak, y, kept):
+    """The sum of e^(x - peak) over each column, less the 1 of its maximum; y = e^(x - peak) where that is kept.
 
     Leaving the 1 out keeps the digits of a small remainder: the loss of a confident prediction is log(1 + tail).
     """
-    zero, one, partial = x.dtype.type(0), x.dtype.type(1), scratch[: tail.size]
-    ones[:], tail[:], partial[:] = 0, 0, 0
-    for k in range(block[3] + 1):
-        row = _step(x, k, block)
-        e = _step(y, k, block) if kept else y[: row.size]
-        for j in range(row.size):
-            e[j] = exp(row[j], shift[j])
-        if inner > 1:
-            for j in range(e.size):
-                partial[j] += zero if e[j] == one else e[j]
-                ones[j] += one if e[j] == one else zero
-            if k % _RUN == _RUN - 1 or k == block[3]:
-                for j in range(tail.size):
-                    tail[j] += partial[j]
-                partial[:] = 0
-        else:
-            for i in range(tail.size):
-                total, number = _below_one(e[i * count : (i + 1) * count], scratch[:_LANES], scratch[_LANES : 2 * _LANES])
-                tail[i], ones[i] = tail[i] + total, ones[i] + number
-    for i in range(tail.size):
-        tail[i] += ones[i] - 1
+    lowest, zero = splat(x, -np.inf), splat(x, 0.0)
+    total, lost, ones = zero, zero, zero
+    for run in range(0, group.steps, _RUN):
+        partial = zero
+        for k in range(run, min(run + _RUN, group.steps)):
+            e = exp(_load(x, k, group, lowest), peak)
+            if kept:
+                _store(y, k, group, e)
+            partial = partial + choose(e == 1.0, 0.0, e)
+            ones = ones + choose(e == 1.0, 1.0, zero)
+        total, lost = _carry(total, lost, partial)
+    if inner == 1:
+        total, ones = fold_sum(total + lost), fold_sum(ones)
+        return (ones - 1.0) + total
+    return (ones - 1.0) + (total + lost)
 
 
-@_jit.compiled
-def _products(grad_out, y, block, count, inner, weighted, scratch, total):
-    """total = the sum of grad_out y, or of grad_out alone, over each column."""
-    partial = scratch[: total.size]
-    total[:], partial[:] = 0, 0
-    for k in range(block[3] + 1):
-        g, row = _step(grad_out, k, block), _step(y, k, block)
-        if inner > 1:
-            for j in range(g.size):
-                partial[j] += g[j] * row[j] if weighted else g[j]
-            if k % _RUN == _RUN - 1 or k == block[3]:
-                for j in range(total.size):
-                    total[j] += partial[j]
-                partial[:] = 0
-        else:
-            for i in range(total.size):
-                part = slice(i * count, (i + 1) * count)
-                total[i] += _product(g[part], row[part], weighted, scratch[:_LANES])
+@_jit.inlined
+def _product(grad_out, y, group, inner, weighted):
+    """The sum of grad_out y, or of grad_out alone, over each column."""
+    zero = splat(y, 0.0)
+    total, lost = zero, zero
+    for run in range(0, group.steps, _RUN):
+        partial = zero
+        for k in range(run, min(run + _RUN, group.steps)):
+            g = _load(grad_out, k, group, zero)
+            partial = partial + (g * _load(y, k, group, zero) if weighted else g)
+        total, lost = _carry(total, lost, partial)
+    return fold_sum(total + lost) if inner == 1 else total + lost
 
 
-# --------------------------------------------------------------------------------------------------- softmax and its kin
+# -------------------------------------------------------------------------------------------------- softmax and its kin
 @_jit.compiled
 def _softmax(worker, workers, x, count, inner, labels, weight, y):
     """y = weight e^(x - peak) / sum, less ``weight`` at the label where there are labels."""
-    scratch, tails = np.empty((4, _WIDTH), x.dtype), np.empty(_WIDTH)
-    first, last = _share(worker, workers, x.size, count, inner)
-    for index in range(first, last):
-        block, column, columns = _block(index, x.size, count, inner)
-        peak, tail, lanes = scratch[0, :columns], tails[:columns], scratch[1, : block[2]]
-        _peaks(x, block, count, inner, scratch[1, :_LANES], peak)
-        _spread(peak, count, inner, lanes)
-        _tails(x, block, count, inner, lanes, y, True, scratch[2], scratch[3, :columns], tail)
-        for i in range(columns):
-            scratch[3, i] = weight / (1.0 + tail[i])
-        _spread(scratch[3, :columns], count, inner, lanes)
-        for k in range(block[3] + 1):
-            row = _step(y, k, block)
-            for j in range(row.size):
-                row[j] *= lanes[j]
+    source, target = pointer(x, 0), pointer(y, 0)
+    lanes = lanes_at(source)
+    peaks, tails = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    groups = _groups(x.size, count, inner, lanes)
+    for index in range(worker * groups // workers, (worker + 1) * groups // workers):
+        group = _group(index, count, inner, lanes)
+        peak = _peak(source, group, inner)
+        tail = _tail(source, group, inner, peak, target, True)
+        factor = weight / (tail + 1.0)
+        for k in range(group.steps):
+            _store(target, k, group, _load(target, k, group, factor) * factor)
         if labels.size > 0:
-            _subtract(x, block[0], count, inner, labels[column : column + columns], weight, peak, tail, y)
+            store_first(pointer(peaks, 0), peak, lanes)
+            store_first(pointer(tails, 0), tail, lanes)
+            _subtract(x, group, count, inner, labels, weight, peaks, tails, y)
 
 
 @_jit.compiled
-def _subtract(x, start, count, inner, labels, weight, peak, tail, y):
+def _subtract(x, group, count, inner, labels, weight, peaks, tails, y):
     """Take ``weight`` from y at the labels and keep the digits of what is left; a column labelled -1 becomes 0."""
-    for i in range(labels.size):
-        top = start + (i if inner > 1 else i * count)
-        if labels[i] < 0:
+    for i in range(group.columns):
+        label = labels[group.column + i]
+        if label < 0:
             for k in range(count):
-                y[top + k * inner] = 0
+                y[group.start + i + k * inner] = 0
         else:
-            here = top + labels[i] * inner
-            e = exp(x[here], peak[i])
-            others = tail[i] if e == 1 else 1.0 + tail[i] - e
-            y[here] = -weight * (others / (1.0 + tail[i]))
+            here = group.start + i + label * inner
+            likeliest = x[here] == peaks[i]
+            y[here] = -weight * (tails[i] / (1.0 + tails[i])) if likeliest else y[here] - weight
 
 
 @_jit.compiled
 def _log_softmax(worker, workers, x, count, inner, y):
     """y = (x - peak) - log(sum of e^(x - peak))."""
-    scratch, tails = np.empty((5, _WIDTH), x.dtype), np.empty(_WIDTH)
-    first, last = _share(worker, workers, x.size, count, inner)
-    for index in range(first, last):
-        block, _, columns = _block(index, x.size, count, inner)
-        peak, tail, lanes, logs = scratch[0, :columns], tails[:columns], scratch[1, : block[2]], scratch[2, : block[2]]
-        _peaks(x, block, count, inner, scratch[1, :_LANES], peak)
-        _spread(peak, count, inner, lanes)
-        _tails(x, block, count, inner, lanes, scratch[4], False, scratch[2], scratch[3, :columns], tail)
-        for i in range(columns):
-            scratch[3, i] = log1p(tail[i])
-        _spread(scratch[3, :columns], count, inner, logs)
-        for k in range(block[3] + 1):
-            source, row = _step(x, k, block), _step(y, k, block)
-            for j in range(row.size):
-                row[j] = (source[j] - lanes[j]) - logs[j]
+    source, target = pointer(x, 0), pointer(y, 0)
+    lanes = lanes_at(source)
+    groups = _groups(x.size, count, inner, lanes)
+    for index in range(worker * groups // workers, (worker + 1) * groups // workers):
+        group = _group(index, count, inner, lanes)
+        peak = _peak(source, group, inner)
+        logarithm = log1p(_tail(source, group, inner, peak, target, False))
+        for k in range(group.steps):
+            _store(target, k, group, (_load(source, k, group, peak) - peak) - logarithm)
 
 
 @_jit.compiled
 def _cross_entropy(worker, workers, x, count, inner, labels, losses):
-    """losses = log(sum of e^(x - peak)) + peak - x[label], in float64; 0 where the label is -1."""
-    scratch, tails = np.empty((5, _WIDTH), x.dtype), np.empty(_WIDTH)
-    first, last = _share(worker, workers, x.size, count, inner)
-    for index in range(first, last):
-        block, column, columns = _block(index, x.size, count, inner)
-        peak, tail, lanes = scratch[0, :columns], tails[:columns], scratch[1, : block[2]]
-        loss = losses[column : column + columns]
-        _peaks(x, block, count, inner, scratch[1, :_LANES], peak)
-        _spread(peak, count, inner, lanes)
-        _tails(x, block, count, inner, lanes, scratch[4], False, scratch[2], scratch[3, :columns], tail)
-        for i in range(columns):
-            loss[i] = log1p(tail[i])
-        for i in range(columns):
-            here = block[0] + (i if inner > 1 else i * count) + max(labels[column + i], 0) * inner
-            distance = np.float64(peak[i]) - np.float64(x[here])
-            loss[i] = loss[i] + distance if labels[column + i] >= 0 else 0.0
+    """losses = log(sum of e^(x - peak)) + (peak - x[label]); 0 where the label is -1."""
+    source = pointer(x, 0)
+    lanes = lanes_at(source)
+    peaks, logs = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    groups = _groups(x.size, count, inner, lanes)
+    for index in range(worker * groups // workers, (worker + 1) * groups // workers):
+        group = _group(index, count, inner, lanes)
+        peak = _peak(source, group, inner)
+        store_first(pointer(peaks, 0), peak, lanes)
+        store_first(pointer(logs, 0), log1p(_tail(source, group, inner, peak, source, False)), lanes)
+        for i in range(group.columns):
+            label = labels[group.column + i]
+            here = group.start + i + max(label, 0) * inner
+            losses[group.column + i] = logs[i] + (peaks[i] - x[here]) if label >= 0 else 0
 
 
 @_jit.compiled
 def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = y (grad_out - sum of grad_out y)."""
-    scratch, totals = np.empty((3, _WIDTH), y.dtype), np.empty(_WIDTH)
-    first, last = _share(worker, workers, y.size, count, inner)
-    for index in range(first, last):
-        block, _, columns = _block(index, y.size, count, inner)
-        lanes = scratch[1, : block[2]]
-        _products(grad_out, y, block, count, inner, True, scratch[0], totals[:columns])
-        scratch[2, :columns] = totals[:columns]
-        _spread(scratch[2, :columns], count, inner, lanes)
-        for k in range(block[3] + 1):
-            g, source, row = _step(grad_out, k, block), _step(y, k, block), _step(grad_x, k, block)
-            for j in range(row.size):
-                row[j] = source[j] * (g[j] - lanes[j])
+    source, result, target = pointer(grad_out, 0), pointer(y, 0), pointer(grad_x, 0)
+    lanes = lanes_at(source)
+    zero = splat(source, 0.0)
+    groups = _groups(y.size, count, inner, lanes)
+    for index in range(worker * groups // workers, (worker + 1) * groups // workers):
+        group = _group(index, count, inner, lanes)
+        dot = _product(source, result, group, inner, True)
+        for k in range(group.steps):
+            _store(target, k, group, _load(result, k, group, zero) * (_load(source, k, group, zero) - dot))
 
 
 @_jit.compiled
 def _log_softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = grad_out - e^y (sum of grad_out)."""
-    zero = y.dtype.type(0)
-    scratch, totals = np.empty((3, _WIDTH), y.dtype), np.empty(_WIDTH)
-    first, last = _share(worker, workers, y.size, count, inner)
-    for index in range(first, last):
-        block, _, columns = _block(index, y.size, count, inner)
-        lanes = scratch[1, : block[2]]
-        _products(grad_out, y, block, count, inner, False, scratch[0], totals[:columns])
-        scratch[2, :columns] = totals[:columns]
-        _spread(scratch[2, :columns], count, inner, lanes)
-        for k in range(block[3] + 1):
-            g, source, row = _step(grad_out, k, block), _step(y, k, block), _step(grad_x, k, block)
-            for j in range(row.size):
-                row[j] = g[j] - exp(source[j], zero) * lanes[j]
+    source, result, target = pointer(grad_out, 0), pointer(y, 0), pointer(grad_x, 0)
+    lanes = lanes_at(source)
+    zero = splat(source, 0.0)
+    groups = _groups(y.size, count, inner, lanes)
+    for index in range(worker * groups // workers, (worker + 1) * groups // workers):
+        group = _group(index, count, inner, lanes)
+        total = _product(source, result, group, inner, False)
+        for k in range(group.steps):
+            y_k = exp(_load(result, k, group, zero), zero)
+            _store(target, k, group, _load(source, k, group, zero) - y_k * total)
 
 
 # ------------------------------------------------------------------------------------------------------ entry functions
@@ -318,7 +231,7 @@ class _Columns(NamedTuple):
     """An array as (outer, count, inner) in memory order, with the axis in question in the middle."""
 
     axes: tuple[int, ...]
-    count: int
+    classes: int
     inner: int
     tasks: int
 
@@ -335,7 +248,7 @@ def _run(core: Any, columns: _Columns, inputs: tuple[Array, ...], *options: Any)
     if y.size > 0:
         flat = [order.flat(x, columns.axes) for x in inputs]
         target = order.flat_target(y, columns.axes)
-        _jit.launch(core, columns.tasks, *flat, columns.count, columns.inner, *options, target)
+        _jit.launch(core, columns.tasks, *flat, columns.classes, columns.inner, *options, target)
     return y
 
 
@@ -356,14 +269,14 @@ def log_softmax_backward(grad_out: Array, y: Array, axis: int) -> Array:
 
 
 def cross_entropy_forward(logits: Array, labels: Array) -> Array:
-    """The loss of every column in float64; logits (N, K, *spatial), labels int64 (N, *spatial), -1 for a loss of 0."""
+    """The loss of every column; logits (N, K, *spatial), labels int64 (N, *spatial), -1 for a loss of 0."""
     columns = _columns(logits, 1)
     label_axes = tuple(axis - (axis > 1) for axis in columns.axes if axis != 1)
-    losses = order.empty(labels.shape, np.float64, label_axes)
+    losses = order.empty(labels.shape, logits.dtype, label_axes)
     if logits.size == 0:
         losses[...] = 0
         return losses
-    flat = order.flat(logits, columns.axes), columns.count, columns.inner, order.flat(labels, label_axes)
+    flat = order.flat(logits, columns.axes), columns.classes, columns.inner, order.flat(labels, label_axes)
     _jit.launch(_cross_entropy, columns.tasks, *flat, order.flat_target(losses, label_axes))
     return losses
 
