@@ -138,6 +138,11 @@ def internal(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(**_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
+def merged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function as a part of its one caller: LLVM optimises anew at every level of calls it is linked through."""
+    return numba.njit(inline="always", **_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
+
+
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a small function that disappears into its callers."""
     return numba.njit(forceinline=True, **_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
@@ -179,7 +184,7 @@ def launch(core: Any, tasks: int, *args: Any) -> None:
     The serial core runs instead where threads would end the process: in a forked child whose parent had started an
     OpenMP team, and where a second thread enters Numba's workqueue layer, which does not allow it.
     """
-    workers = min(numba.get_num_threads(), tasks)
+    workers = 1 if tasks <= 1 else min(numba.get_num_threads(), tasks)  # asking costs as much as a small kernel
     layer = _layer()
     if workers <= 1 or (_forked_with_layer and layer == "omp"):
         core(0, 1, *args)

@@ -6,17 +6,19 @@ backward_input:  C[pixel, in_channel]  = sum over (tap, out_channel) of grad_out
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, internal, launch
+from fastconv.cpu._jit import compiled, internal, launch, merged
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import box_at, make_plan, phase_header
+from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
+from fastconv.cpu.plan import Reading, box_at, make_plan, phase_header
 from fastconv.cpu.weights import (
     block_lanes,
     make_lanes,
@@ -134,7 +136,7 @@ def _multiply_block(panel, reader, weight, ready, packing, lanes, bias, floor, t
             p = end
 
 
-@internal
+@merged
 def _pack(weight, plan, phase, scratch, group, lane, channels, first, segment, pitch, target):
     if scratch.weight_key[0] != segment or scratch.weight_key[1] != pitch:
         scratch.weight_key[0], scratch.weight_key[1] = segment, pitch
@@ -143,7 +145,7 @@ def _pack(weight, plan, phase, scratch, group, lane, channels, first, segment, p
     pack_segment(weight, group, lane, channels, first, segment, pitch, taps, pointer(scratch.weight_rows, 0), target)
 
 
-@internal
+@merged
 def _multiply(
     panel,
     reader,
@@ -206,17 +208,26 @@ def _convolve(
     relu: bool, out: Any,
 ) -> Any:  # fmt: skip
     source, channels_last = layout.flat(x)
-    planar = not channels_last and channels < lanes(x.itemsize)
-    plan = make_plan(window, backward, x.shape[0], channels, groups, x.itemsize, channels_last, planar, False)
+    if math.prod(shape) == 0:
+        return layout.deliver(layout.empty(shape, x.dtype, channels_last), out)
     out_channels, raw = shape[1] // groups, read_only(weight)
+    result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
+    floor = x.dtype.type(0 if relu else -np.inf)
+    args = (window, backward, x.shape[0], channels, groups, x.itemsize)
+    if not channels_last and pixels_in_lanes(*args, out_channels):
+        plan = make_plan(*args, Reading(channels_last, pixels=True, beyond=True))
+        convolve_pixels(
+            source, raw, bias, floor, layout.flat_target(result, False), plan, backward, groups, out_channels
+        )
+        return layout.deliver(result, out)
+    plan = make_plan(*args, Reading(channels_last, planar=not channels_last and channels < lanes(x.itemsize)))
     packed = np.empty(0, x.dtype)
     if plan[:, 0, 1].max() > FEW_BOXES:
         packed = pack(raw, backward, out_channels, groups, plan)
-    result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
     operations = result.size * channels * int(plan[0, 0, 0])
     launch(
         conv_core, max(1, operations >> 19), source, channels_last, raw, packed, backward,
-        _padded_bias(bias, groups, out_channels, x.dtype), x.dtype.type(0 if relu else -np.inf),
+        _padded_bias(bias, groups, out_channels, x.dtype), floor,
         layout.flat_target(result, channels_last), channels_last, plan, groups, out_channels,
     )  # fmt: skip
     return layout.deliver(result, out)

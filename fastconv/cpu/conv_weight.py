@@ -19,7 +19,7 @@ from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, internal, launch
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
-from fastconv.cpu.plan import box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
 
 CHAIN = 384  # pixels of one chain
@@ -271,7 +271,9 @@ def conv_backward_weight(
     width = lanes(x.itemsize)
     planar = out_lanes and not x_last and in_channels < width
     by_vectors = not out_lanes and in_channels % width > 0
-    plan = make_plan(window, False, x.shape[0], in_channels, groups, x.itemsize, x_last, planar, by_vectors)
+    plan = make_plan(
+        window, False, x.shape[0], in_channels, groups, x.itemsize, Reading(x_last, planar=planar, beyond=by_vectors)
+    )
     runs, rows, channels = (1, in_channels * taps, out_channels) if out_lanes else (taps, out_channels, in_channels)
     size = runs * -(-rows // ROWS) * ROWS * padded_channels(channels, x.itemsize) * groups
     slices = max(1, min(MAX_SLICES, SLICE_BYTES // (size * x.itemsize), int(plan[0, 0, 1])))

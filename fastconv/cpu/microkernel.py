@@ -254,6 +254,8 @@ def _choose_by_vectors() -> Callable[..., None]:
 
 
 tile = _choose_by_vectors()
+FEW_ROWS = 3  # of a second tile, for a gradient with respect to an image: it has three channels
+few_rows_tile = make_microkernel(FEW_ROWS, MAX_VECTORS)
 
 
 # --------------------------------------------------------------------------------------------------------- the transpose

@@ -10,7 +10,7 @@ from fastconv.cpu._jit import inlined, internal
 from fastconv.cpu.microkernel import advance, aligned, clear, copy, lanes_at, pointer, transpose
 from fastconv.cpu.plan import panel_extent, phase_axes, phase_header
 
-SLACK = 64  # elements at the end of a buffer: what aligning its start, or a store's excess lanes, may take
+SLACK = 128  # elements at the end of a buffer: what aligning its start, or excess lanes of a tile, may take
 
 
 class Reader(NamedTuple):

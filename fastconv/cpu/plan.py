@@ -158,20 +158,25 @@ def _box(images: int, d: Axis, h: Axis, w: Axis, pixel_bytes: int) -> tuple[int,
 
 
 # ------------------------------------------------------------------------------------------------------------ the plan
+class Reading(NamedTuple):
+    """How a kernel reads its input."""
+
+    channels_last: bool
+    planar: bool = False  # plane by plane, where channels are fewer than lanes
+    pixels: bool = False  # plane by plane, the images side by side, pixels along the lanes
+    beyond: bool = False  # by whole vectors that may reach beyond the input: never in place
+
+
 @lru_cache(maxsize=256)
 def make_plan(
-    window: Window, backward: bool, images: int, channels: int, groups: int, itemsize: int, channels_last: bool,
-    planar: bool, whole_vectors: bool,
-) -> npt.NDArray[np.int64]:  # fmt: skip
+    window: Window, backward: bool, images: int, channels: int, groups: int, itemsize: int, reading: Reading
+) -> npt.NDArray[np.int64]:
     """The plan of a pass over an input with this many channels per group: int64 (phases, 5, FIELDS).
 
     Its rows are a :class:`Header` and the axes (images, depth, height, width). Where the input's order and padding allow,
-    it is read in place; ``whole_vectors`` says that channels are read by whole vectors, which may then reach beyond it.
+    it is read in place.
     """
-    rows = [
-        _plan_phase(axes, images, channels, groups, itemsize, channels_last, planar, whole_vectors)
-        for axes in _phases(window, backward)
-    ]
+    rows = [_plan_phase(axes, images, channels, groups, itemsize, reading) for axes in _phases(window, backward)]
     plan = np.zeros((len(rows), 5, FIELDS), np.int64)
     for phase, (header, *axes) in zip(plan, rows, strict=True):
         phase[0, : len(header)] = header
@@ -181,17 +186,14 @@ def make_plan(
 
 
 def _plan_phase(
-    axes: tuple[Axis, ...], images: int, channels: int, groups: int, itemsize: int, channels_last: bool, planar: bool,
-    whole_vectors: bool,
-) -> tuple[Any, ...]:  # fmt: skip
-    in_place = (planar or (channels_last and not whole_vectors)) and not any(axis.is_padded() for axis in axes)
+    axes: tuple[Axis, ...], images: int, channels: int, groups: int, itemsize: int, reading: Reading
+) -> tuple[Any, ...]:
+    planar = reading.planar or reading.pixels
+    in_place = (planar or reading.channels_last) and not reading.beyond and not any(axis.is_padded() for axis in axes)
     box = _box(max(images, 1), *axes, max(channels, 1) * itemsize)  # type: ignore[misc]
-    sizes = tuple(axis.size for axis in axes)
-    # Pixels a multiple of 1 KiB apart share few sets of L1: 512 channels ran 3 % slower without the extra cache line.
-    spaced = channels + 64 // itemsize if not planar and channels * itemsize % 1024 == 0 else channels
     lengths = tuple(axis.extent(part) for axis, part in zip(axes, box[1:], strict=True))
-    given = _pitches(sizes, channels * groups, channels_last)
-    pitch = given if in_place else _pitches(lengths, spaced, not planar)
+    given = _pitches(tuple(axis.size for axis in axes), channels * groups, reading.channels_last)
+    pitch = given if in_place else _panel_pitches(box[0], lengths, channels, itemsize, reading)
     n = Axis(count=images, box=box[0], parts=-(-images // box[0]), given=given[0], pitch=pitch[0])
     placed = [
         _place(axis, part, there, here, in_place)
@@ -200,9 +202,25 @@ def _plan_phase(
     taps = math.prod(axis.taps for axis in axes)
     header = Header(
         taps, math.prod(axis.parts for axis in (n, *placed)), channels, _segment(taps, channels), in_place, planar,
-        placed[2].parts == 1 and placed[1].unit == 1, given[4], pitch[4], 0 if in_place else box[0] * pitch[0],
+        placed[2].parts == 1 and placed[1].unit == 1, given[4], pitch[4],
+        0 if in_place else max(box[0] * pitch[0], channels * pitch[4]),
     )  # fmt: skip
     return header, n, *placed
+
+
+def _panel_pitches(
+    images: int, lengths: tuple[int, ...], channels: int, itemsize: int, reading: Reading
+) -> tuple[int, ...]:
+    """Elements between neighbours on the axes (images, depth, height, width, channels) of a panel."""
+    line = 64 // itemsize
+    if reading.pixels:
+        plane = math.prod(lengths)
+        spaced = -(-images * plane // line) * line
+        return plane, lengths[1] * lengths[2], lengths[2], 1, spaced + (line if spaced * itemsize % 1024 == 0 else 0)
+    # Pixels a multiple of 1 KiB apart share few sets of L1: 512 channels ran 3 % slower without the extra cache line.
+    if not reading.planar and channels * itemsize % 1024 == 0:
+        channels += line
+    return _pitches(lengths, channels, not reading.planar)
 
 
 def _segment(taps: int, channels: int) -> int:
