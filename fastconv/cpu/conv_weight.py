@@ -25,7 +25,8 @@ from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
 CHAIN = 384  # pixels of one chain
 AHEAD = 8  # pixels that are prefetched ahead of their use
 MAX_SLICES = 16
-SLICE_BYTES = 8 << 20  # of all slices' sums together
+SLICE_BYTES = 2 << 20  # of all slices' sums together
+FEW_TILES = 4  # whose sums wait in L2 for their way to the weight, where one box holds all pixels
 
 
 class Problem(NamedTuple):
@@ -45,18 +46,18 @@ class Problem(NamedTuple):
     out_lanes: Any  # whether out_channels lie in the lanes
     lanes: Any
     runs: Any  # of lanes: one, or one for each tap
-    rows: Any  # of C in use, and of the buffer: whole tiles
-    height: Any
+    rows: Any  # of C
+    height: Any  # rows that the sums hold: whole tiles, of all rows or of a few at a time
     slice: Any  # elements of one slice's sums for one group, laid out as [run][block][row][lane]
 
 
 @internal
-def _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lanes):
+def _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lanes, most):
     header, (_, d, h, w) = phase_header(plan, 0), phase_axes(plan, 0)
     there = aligned(pointer(sums, 0))
     lanes = make_lanes(out_channels if out_lanes else header.channels, lanes_at(there))
     runs, rows = (1, header.channels * header.taps) if out_lanes else (header.taps, out_channels)
-    height = (rows + ROWS - 1) // ROWS * ROWS
+    height = min(most, (rows + ROWS - 1) // ROWS * ROWS)
     return Problem(
         pointer(grad_out, 0), grad_last, there, groups, header.channels, out_channels, header.segment, header.pitch,
         header.taps,
@@ -67,14 +68,21 @@ def _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lan
 # ---------------------------------------------------------------------------------------------------------------- sums
 @compiled
 def weight_sums_core(
-    worker, workers, x, x_last, grad_out, grad_last, sums, plan, groups, out_channels, out_lanes, slices
+    worker, workers, x, x_last, grad_out, grad_last, sums, grad_weight, plan, groups, out_channels, out_lanes, slices
 ):
-    """Every slice's sums, for every group; every worker takes some slices, or some rows of all of them."""
-    problem = _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lanes)
+    """Every slice's sums, for every group; every worker takes some slices, or some rows of all of them.
+
+    Where ``grad_weight`` is not empty, there is one box: a few rows at a time go straight to it, and ``sums`` is not used.
+    """
+    few = grad_weight.size > 0
+    most = FEW_TILES * ROWS if few else 1 << 62
+    problem = _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lanes, most)
     boxes = phase_header(plan, 0).boxes
     reader = make_reader(x, x_last, plan, 0)
     operand = _make_operand(problem, reader, grad_out)
-    tiles = problem.height // ROWS
+    memory = np.empty((problem.slice if few else 0) + SLACK, x.dtype)
+    to = _lane_offsets(problem)
+    tiles = (problem.rows + ROWS - 1) // ROWS
     splits = 1 if slices * groups % workers == 0 or slices * groups >= 4 * workers else min(tiles, workers)
     for item in range(worker, slices * groups * splits, workers):
         split, group, slice_ = item % splits, item // splits % groups, item // splits // groups
@@ -84,7 +92,18 @@ def weight_sums_core(
         for index in range(start, stop):
             box = box_at(plan, 0, index)
             panel = read_box(reader, plan, 0, box, group)
-            _add_box(problem, reader, operand, panel, box, group, first, last, into, index > start)
+            step = FEW_TILES if few else tiles
+            for k in range(first, last, step):
+                if few:
+                    into = aligned(pointer(memory, 0))
+                until = min(last, k + step)
+                _add_box(
+                    problem, reader, operand, panel, box, group, k, until, 0 if not few else k, into, index > start
+                )
+                if few:
+                    for row in range(k * ROWS, min(until * ROWS, out_channels)):
+                        there = pointer(grad_weight, (group * out_channels + row) * problem.taps * problem.in_channels)
+                        _order_row(problem, into, row - k * ROWS, there, pointer(to, 0))
 
 
 class Operand(NamedTuple):
@@ -99,7 +118,7 @@ class Operand(NamedTuple):
 def _make_operand(problem, reader, grad_out):
     count, pitch = reader.pixels.size, problem.lanes.row
     memory = np.empty((count * pitch if problem.out_lanes else 0) + SLACK, grad_out.dtype)
-    pixels, row_offsets = np.empty(count, np.int64), np.empty(problem.height, np.int64)
+    pixels, row_offsets = np.empty(count, np.int64), np.empty((problem.rows + ROWS - 1) // ROWS * ROWS, np.int64)
     all_channels = problem.out_channels * problem.groups
     for p in range(count):
         if problem.out_lanes:
@@ -108,7 +127,7 @@ def _make_operand(problem, reader, grad_out):
             pixels[p] = p * all_channels
         else:
             pixels[p] = p // problem.plane * problem.plane * all_channels + p % problem.plane
-    for i in range(problem.height):
+    for i in range(row_offsets.size):
         row = min(i, problem.rows - 1)
         if problem.out_lanes:  # in the order of the weight: (in_channel, tap)
             channel, tap = row // problem.taps, row % problem.taps
@@ -119,8 +138,8 @@ def _make_operand(problem, reader, grad_out):
 
 
 @internal
-def _add_box(problem, reader, operand, panel, box, group, first, last, into, accumulate):
-    """Add a box's pixels to rows first * ROWS to last * ROWS of the sums."""
+def _add_box(problem, reader, operand, panel, box, group, first, last, base, into, accumulate):
+    """Add a box's pixels to rows first * ROWS to last * ROWS of C; the sums start with row base * ROWS."""
     count = box.images * box.depth * box.height * box.width
     all_channels = problem.groups * problem.out_channels
     channel = group * problem.out_channels
@@ -139,7 +158,7 @@ def _add_box(problem, reader, operand, panel, box, group, first, last, into, acc
         if problem.out_lanes:
             _add_chain(
                 problem, panel, operand.rows, pointer(reader.pixels, start), grads, pointer(operand.pixels, start),
-                AHEAD * problem.lanes.row, stop - start, first, last, into, more,
+                AHEAD * problem.lanes.row, stop - start, first, last, base, into, more,
             )  # fmt: skip
             continue
         for t in range(problem.taps):
@@ -147,7 +166,7 @@ def _add_box(problem, reader, operand, panel, box, group, first, last, into, acc
             sums = advance(into, t * problem.lanes.row * problem.height)
             _add_chain(
                 problem, grads, operand.rows, pointer(operand.pixels, start), window, pointer(reader.pixels, start),
-                AHEAD * problem.pixel_pitch, stop - start, first, last, sums, more,
+                AHEAD * problem.pixel_pitch, stop - start, first, last, base, sums, more,
             )  # fmt: skip
 
 
@@ -166,7 +185,7 @@ def _fill_lanes(problem, operand, grads, there, images, pixels):
 
 
 @internal
-def _add_chain(problem, a, rows, a_pixels, b, b_pixels, ahead, count, first, last, into, accumulate):
+def _add_chain(problem, a, rows, a_pixels, b, b_pixels, ahead, count, first, last, base, into, accumulate):
     """One chain of pixels, for all blocks of lanes and rows first * ROWS to last * ROWS."""
     for block in range(problem.lanes.blocks):
         start, pitch, _ = block_lanes(problem.lanes, block)
@@ -174,7 +193,7 @@ def _add_chain(problem, a, rows, a_pixels, b, b_pixels, ahead, count, first, las
         for i in range(first * ROWS, last * ROWS, ROWS):
             tile(
                 pitch // problem.lanes.width, count, a, pointer(rows, i), a_pixels, lane, b_pixels, ahead,
-                advance(sums, i * pitch), pitch, accumulate,
+                advance(sums, (i - base * ROWS) * pitch), pitch, accumulate,
             )  # fmt: skip
 
 
@@ -182,49 +201,63 @@ def _add_chain(problem, a, rows, a_pixels, b, b_pixels, ahead, count, first, las
 @compiled
 def weight_order_core(worker, workers, grad_weight, grad_out, sums, plan, groups, out_channels, out_lanes, slices):
     """The slices' sums, added up in their order and moved to grad_weight (O, C / groups, *K)."""
-    problem = _make_problem(grad_out, False, sums, plan, groups, out_channels, out_lanes)
-    width = problem.lanes.row if not out_lanes else MAX_VECTORS * problem.lanes.width
-    total = np.empty((problem.height if out_lanes else problem.taps) * width + SLACK, grad_weight.dtype)
-    to = np.empty(width, np.int64)
-    for q in range(width):
-        to[q] = q * (problem.rows if out_lanes else problem.taps)
+    problem = _make_problem(grad_out, False, sums, plan, groups, out_channels, out_lanes, 1 << 62)
+    to = _lane_offsets(problem)
     if out_lanes:
-        _order_out_lanes(worker, workers, problem, grad_weight, slices, total, to)
+        _order_out_lanes(worker, workers, problem, grad_weight, slices, to)
     else:
-        _order_in_lanes(worker, workers, problem, grad_weight, slices, total, to)
+        _order_in_lanes(worker, workers, problem, grad_weight, slices, to)
 
 
 @internal
-def _order_in_lanes(worker, workers, problem, grad_weight, slices, total, to):
+def _lane_offsets(problem):
+    """Where the lanes of a block lie in the weight, from the first one."""
+    to = np.empty(MAX_VECTORS * problem.lanes.width, np.int64)
+    for q in range(to.size):
+        to[q] = q * (problem.rows if problem.out_lanes else problem.taps)
+    return to
+
+
+@internal
+def _order_row(problem, sums, row, there, to):
+    """A row of sums [tap][block][row][in_channel] to [in_channel][tap]."""
+    for block in range(problem.lanes.blocks):
+        start, pitch, channels = block_lanes(problem.lanes, block)
+        source = advance(sums, start * problem.height + row * pitch)
+        stride = problem.lanes.row * problem.height
+        _transpose_within(source, stride, problem.taps, advance(there, start * problem.taps), to, channels)
+
+
+@internal
+def _order_in_lanes(worker, workers, problem, grad_weight, slices, to):
     """Row by row: sums [tap][block][out_channel][in_channel] to [out_channel][in_channel][tap]."""
-    row_lanes = problem.lanes.row
     for row in range(worker, problem.groups * problem.out_channels, workers):
         group, o = row // problem.out_channels, row % problem.out_channels
         for t in range(problem.taps):
             for block in range(problem.lanes.blocks):
                 start, pitch, _ = block_lanes(problem.lanes, block)
-                offset = group * problem.slice + (t * row_lanes + start) * problem.height + o * pitch
-                _sum_slices(problem, offset, pitch, slices, pointer(total, t * row_lanes + start))
+                offset = group * problem.slice + (t * problem.lanes.row + start) * problem.height + o * pitch
+                _sum_slices(problem, offset, pitch, slices, advance(problem.sums, offset))
         there = pointer(grad_weight, row * problem.taps * problem.in_channels)
-        _transpose_within(pointer(total, 0), row_lanes, problem.taps, there, pointer(to, 0), problem.in_channels)
+        _order_row(problem, advance(problem.sums, group * problem.slice), o, there, pointer(to, 0))
 
 
 @internal
-def _order_out_lanes(worker, workers, problem, grad_weight, slices, total, to):
+def _order_out_lanes(worker, workers, problem, grad_weight, slices, to):
     """Block by block: sums [block][(in_channel, tap)][out_channel] to [out_channel][(in_channel, tap)]."""
     for item in range(worker, problem.groups * problem.lanes.blocks, workers):
         group, block = item // problem.lanes.blocks, item % problem.lanes.blocks
         start, pitch, channels = block_lanes(problem.lanes, block)
         offset = group * problem.slice + start * problem.height
-        _sum_slices(problem, offset, problem.height * pitch, slices, pointer(total, 0))
+        total = advance(problem.sums, offset)
+        _sum_slices(problem, offset, problem.height * pitch, slices, total)
         there = pointer(grad_weight, (group * problem.out_channels + start) * problem.rows)
-        _transpose_within(pointer(total, 0), pitch, problem.rows, there, pointer(to, 0), channels)
+        _transpose_within(total, pitch, problem.rows, there, pointer(to, 0), channels)
 
 
 @internal
 def _sum_slices(problem, offset, count, slices, total):
-    """total[k] = sum over slices of sums[slice, offset + k]."""
-    copy(total, advance(problem.sums, offset), count)
+    """Add the other slices' sums to the first one's: total[k] = sum over slices of sums[slice, offset + k]."""
     for s in range(1, slices):
         here = advance(problem.sums, s * problem.groups * problem.slice + offset)
         for k in range(count):
@@ -276,14 +309,17 @@ def conv_backward_weight(
     )
     runs, rows, channels = (1, in_channels * taps, out_channels) if out_lanes else (taps, out_channels, in_channels)
     size = runs * -(-rows // ROWS) * ROWS * padded_channels(channels, x.itemsize) * groups
-    slices = max(1, min(MAX_SLICES, SLICE_BYTES // (size * x.itemsize), int(plan[0, 0, 1])))
-    sums = np.empty(slices * size + SLACK, x.dtype)
+    boxes = int(plan[0, 0, 1])
+    few = boxes == 1 and not out_lanes
+    slices = max(1, min(MAX_SLICES, SLICE_BYTES // (size * x.itemsize), boxes))
+    sums, target = np.empty((0 if few else slices * size) + SLACK, x.dtype), layout.flat_target(result, False)
     launch(
-        weight_sums_core, max(1, grad_out.size * in_channels * taps >> 19), source, x_last, grads, grad_last, sums, plan,
-        groups, out_channels, out_lanes, slices,
+        weight_sums_core, max(1, grad_out.size * in_channels * taps >> 19), source, x_last, grads, grad_last, sums,
+        target if few else target[:0], plan, groups, out_channels, out_lanes, slices,
     )  # fmt: skip
-    launch(
-        weight_order_core, max(1, slices * size >> 17), layout.flat_target(result, False), grads, sums, plan, groups,
-        out_channels, out_lanes, slices,
-    )  # fmt: skip
+    if not few:
+        launch(
+            weight_order_core, max(1, slices * size >> 17), target, grads, sums, plan, groups, out_channels, out_lanes,
+            slices,
+        )  # fmt: skip
     return layout.deliver(result, out)
