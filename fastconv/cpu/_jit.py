@@ -1,8 +1,8 @@
 """How CPU kernels are compiled, cached and run on threads: the only file that knows.
 
-A kernel is a plain function ``core(worker, workers, *args)`` that does the share of ``worker`` out of ``workers`` of the
-work; it is decorated with :func:`compiled` and started with :func:`launch`, which decides between the serial core and a
-``prange`` over the workers. Kernels split work so that no result depends on the number of workers.
+A kernel is a plain function ``core(worker, workers, *args)`` that does the share of ``worker`` out of ``workers`` of
+the work; it is decorated with :func:`compiled` and started with :func:`launch`, which decides between the serial core
+and a ``prange`` over the workers. Kernels split work so that no result depends on the number of workers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import llvmlite
@@ -139,7 +139,7 @@ def internal(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def merged(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function as a part of its one caller: LLVM optimises anew at every level of calls it is linked through."""
+    """Compile a function as a part of its one caller: LLVM optimises a function anew at every level of calls."""
     return numba.njit(inline="always", **_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
@@ -148,7 +148,7 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(forceinline=True, **_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _driver(core: Any) -> Callable[..., Any]:
     """The parallel form of ``core``: one prange over workers around the same compiled code."""
 

@@ -2,7 +2,7 @@
 
 forward:         C[pixel, out_channel] = sum over (tap, in_channel)  of x[pixel's window]        * packed weight
 backward_input:  C[pixel, in_channel]  = sum over (tap, out_channel) of grad_out[pixel's window] * packed weight
-"""  # noqa: D400
+"""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, internal, launch, merged
+from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.plan import Reading, box_at, make_plan, phase_header
 from fastconv.cpu.weights import (
     block_lanes,
@@ -75,8 +75,8 @@ def conv_core(
             panel = read_box(reader, plan, phase, box, group)
             for block in range(split * lanes.blocks // splits, (split + 1) * lanes.blocks // splits):
                 _multiply_block(
-                    panel, reader, whole, ready, packed.size == 0, lanes, pointer(bias, group * lanes.row), floor, target,
-                    scratch, box, group, block,
+                    panel, reader, whole, ready, packed.size == 0, lanes, pointer(bias, group * lanes.row), floor,
+                    target, scratch, box, group, block,
                 )  # fmt: skip
         turn = (turn - boxes * splits) % workers
         ready = advance(ready, groups * lanes.row * reader.summands.size)
@@ -91,9 +91,14 @@ def _make_scratch(x, width, pixels, header, taps, packing):
         for r in range(depth):
             rows[vectors, r] = r * vectors * width
     return Scratch(
-        tiles, np.empty(depth * MAX_VECTORS * width * packing + SLACK, x.dtype),
-        np.empty((header.segment * taps + width) * packing, np.int64), np.zeros(2, np.int64), np.empty(ROWS, np.int64), rows,
-        np.empty(MAX_VECTORS * width, np.int64), np.empty(pixels, np.int64),
+        tiles,
+        np.empty(depth * MAX_VECTORS * width * packing + SLACK, x.dtype),
+        np.empty((header.segment * taps + width) * packing, np.int64),
+        np.zeros(2, np.int64),
+        np.empty(ROWS, np.int64),
+        rows,
+        np.empty(MAX_VECTORS * width, np.int64),
+        np.empty(pixels, np.int64),
     )  # fmt: skip
 
 
@@ -121,8 +126,8 @@ def _multiply_block(panel, reader, weight, ready, packing, lanes, bias, floor, t
                         weight, target.plan, target.phase, scratch, group, lane, channels, first, segment, pitch, rows
                     )
             _multiply(
-                panel, reader, first * header.taps, segment * header.taps, rows, scratch, tiles, pitch, lanes.width, target,
-                box, plane, start, stop, channel, channels,
+                panel, reader, first * header.taps, segment * header.taps, rows, scratch, tiles, pitch, lanes.width,
+                target, box, plane, start, stop, channel, channels,
             )  # fmt: skip
         p = start
         while p < stop:  # image by image: a run of pixels ends with its image
@@ -186,7 +191,7 @@ def _multiply(
         )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------------- in Python
+# ------------------------------------------------------------------------------------------------------------ in Python
 def conv_forward(
     x: Any, weight: Any, bias: Any, window: Window, groups: int, relu: bool = False, out: Any = None
 ) -> Any:

@@ -1,10 +1,10 @@
 """Convolution with pixels in the lanes: for few output channels, on channels-first arrays.
 
-    C[out_channel, pixel] = sum over (tap, in_channel) of weight[out_channel, in_channel, tap] * x[in_channel, pixel at tap]
+    C[out_channel, pixel] = sum over (tap, in_channel) of weight[out_channel, in_channel, tap] * x[in_channel, pixel]
 
 The weight is read where it lies, x from planes with their padding, and whole rows of pixels are stored: nothing is
 transposed. Lanes run on from row to row, so that what lies between the rows costs a few lanes and no case.
-"""  # noqa: D400
+"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fastconv.cpu.microkernel import (
     tile,
 )
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import Axis, Header, Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import Axis, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, segment_of, segments_of
 
 
@@ -42,7 +42,7 @@ def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, gr
     lane_stride = whole.taps if backward else whole.summed * whole.taps
     turn = worker
     for phase in range(plan.shape[0]):
-        header, (n, d, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
+        header, (n, d, h, _) = phase_header(plan, phase), phase_axes(plan, phase)
         reader = make_reader(x, False, plan, phase)
         target = make_target(pointer(out, 0), False, groups * out_channels, plan, phase)
         columns = _weight_offsets(whole, plan, phase)
@@ -70,7 +70,7 @@ def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, gr
 
 @internal
 def _weight_offsets(weight, plan, phase):
-    """Where each summand (segment of channels, tap, channel) of a window lies in the weight, from its output channel."""
+    """Where each summand (segment of channels, tap, channel) lies in the weight, from its output channel on."""
     header, (_, d, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
     stride = weight.lanes * weight.taps if weight.backward else weight.taps
     table = np.empty(header.taps * header.channels, np.int64)
@@ -89,7 +89,7 @@ def _weight_offsets(weight, plan, phase):
 
 @internal
 def _multiply_rows(header, weight, rows, columns, panel, summands, along, height, sums):
-    """sums[i, lane] = sum over r of weight[rows[i] + columns[r]] * panel[summands[r] + lane], in the segments' chains."""
+    """sums[i, lane] = sum over r of weight[rows[i] + columns[r]] * panel[summands[r] + lane], segment by segment."""
     for index in range(segments_of(header)):
         first, segment = segment_of(header, index)
         start, depth = first * header.taps, segment * header.taps
@@ -127,14 +127,13 @@ def _store_rows(sums, pitch, target, box, channel, channels, bias, floor):
                             there[x * w.step] = floor if value < floor else value
 
 
-# ------------------------------------------------------------------------------------------------------------- in Python
+# ------------------------------------------------------------------------------------------------------------ in Python
 @lru_cache(maxsize=256)
 def pixels_in_lanes(
     window: Window, backward: bool, images: int, channels: int, groups: int, itemsize: int, out_channels: int
 ) -> bool:
     """Whether pixels fill the lanes better than the output's channels do, moves included."""
     plan = make_plan(window, backward, images, channels, groups, itemsize, Reading(False, pixels=True, beyond=True))
-    header = Header(*map(int, plan[0, 0, : len(Header._fields)]))
     space = [Axis(*map(int, row)) for phase in plan for row in phase[2:]]
     if any(axis.count > 1 and axis.stride != axis.unit for axis in space):  # neighbours on the grid lie apart
         return False

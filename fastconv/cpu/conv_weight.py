@@ -3,9 +3,10 @@
     in_channels in the lanes:   C[out_channel, in_channel] += sum over pixels of grad_out * x[pixel's window at tap]
     out_channels in the lanes:  C[(in_channel, tap), out_channel] += sum over pixels of x[pixel's window] * grad_out
 
-The first reads grad_out where it lies; the second wastes no lanes where in_channels are few. Sums run over the pixels of a
-box in chains, over the boxes of a slice in their order, over the slices in their order: the shape decides all three.
-"""  # noqa: D400
+The first reads grad_out where it lies; the second wastes no lanes where in_channels are few. Sums run over the pixels
+of a box in chains, over the boxes of a slice in their order, over the slices in their order: the shape decides all
+three.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ def weight_sums_core(
 ):
     """Every slice's sums, for every group; every worker takes some slices, or some rows of all of them.
 
-    Where ``grad_weight`` is not empty, there is one box: a few rows at a time go straight to it, and ``sums`` is not used.
+    Where ``grad_weight`` is not empty, there is one box: a few rows at a time go straight to it, and ``sums`` is not
+    used.
     """
     few = grad_weight.size > 0
     most = FEW_TILES * ROWS if few else 1 << 62
@@ -280,7 +282,7 @@ def _transpose_within(source, stride, rows, target, to, count):
             target[to[q] + c] = source[c * stride + q]
 
 
-# ------------------------------------------------------------------------------------------------------------- in Python
+# ------------------------------------------------------------------------------------------------------------ in Python
 def _out_channels_in_lanes(in_channels: int, out_channels: int, taps: int, itemsize: int) -> bool:
     """Whether more of the micro-kernel's tiles is used with out_channels in the lanes; grad_out is then moved once."""
 

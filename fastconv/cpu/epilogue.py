@@ -1,4 +1,4 @@
-"""From the micro-kernel's tiles to the caller's array: bias, ReLU and memory order in one pass over cache-hot memory."""
+"""From the micro-kernel's tiles to the caller's array: bias, ReLU and memory order in one pass, out of the cache."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def expect_tile(target, image, channel, channels, first, count, part, parts):
 def store_tile(tile, pitch, count, target, image, channel, channels, bias, floor, first, to, offsets):
     """out[image, channel + c, first + p] = max(tile[p * pitch + c] + bias[c], floor) for p < count, c < channels.
 
-    ``first`` counts pixels of the grid; ``to[c]`` is c times the output's plane, -1 from ``channels`` on; ``offsets`` is
-    scratch for ``count`` ints.
+    ``first`` counts pixels of the grid; ``to[c]`` is c times the output's plane, -1 from ``channels`` on; ``offsets``
+    is scratch for ``count`` ints.
     """
     width = lanes_at(tile)
     if not target.channels_last and target.whole and count >= width:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-# ------------------------------------------------------------------------------------- arrays as kernels take and give them
+# --------------------------------------------------------------------------------- arrays as kernels take and give them
 def is_channels_last(x: Array) -> bool:
     """Whether the channel axis of (N, C, *spatial) is the fastest in memory (an inserted axis of stride 0 is not)."""
     return x.ndim > 2 and 0 < abs(x.strides[1]) < min(abs(s) for s in x.strides[2:])
@@ -42,10 +42,13 @@ def target(
     out: Array | None, shape: tuple[int, ...], dtype: npt.DTypeLike, channels_last: bool, *inputs: Array | None
 ) -> Array:
     """The array a kernel writes: ``out`` where its memory order allows and no input overlaps it, else a new one."""
-    if out is not None and _writable_in_place(out, channels_last):
-        if not any(x is not None and np.may_share_memory(out, x) for x in inputs):
-            return out
+    if out is not None and _writable_in_place(out, channels_last) and not _overlaps(out, inputs):
+        return out
     return empty(shape, dtype, channels_last)
+
+
+def _overlaps(out: Array, inputs: tuple[Array | None, ...]) -> bool:
+    return any(x is not None and np.may_share_memory(out, x) for x in inputs)
 
 
 def _writable_in_place(out: Array, channels_last: bool) -> bool:

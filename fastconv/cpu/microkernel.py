@@ -1,7 +1,7 @@
 """The one micro-kernel, and the register transpose for layout moves: all the vector code of the CPU backend.
 
-Both are emitted as LLVM vector IR for the element type of their pointers and the vector width of the host, so SSE2, AVX2,
-AVX-512 and NEON come out of one generator. Everything heavy in this package is loops around these two.
+Both are emitted as LLVM vector IR for the element type of their pointers and the vector width of the host, so SSE2,
+AVX2, AVX-512 and NEON come out of one generator. Everything heavy in this package is loops around these two.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numba.extending import intrinsic
 
 from fastconv.cpu._jit import HAS_FMA, VECTOR_BYTES, VECTOR_REGISTERS, inlined
 
-# A tile of ROWS x (up to MAX_VECTORS vectors): 24 accumulators of 32 registers, or 12 of 16, leave room for one row of B
-# and a broadcast. Six rows need six addresses, which is what x86-64's general registers hold without spills: tiles of
+# A tile of ROWS x (up to MAX_VECTORS vectors): 24 accumulators of 32 registers, or 12 of 16, leave room for one row of
+# B and a broadcast. Six rows need six addresses, which is what x86-64's general registers hold without spills: tiles of
 # 12x2 and 14x2 reached half the speed of 6x4 for that reason.
 ROWS = 6
 MAX_VECTORS = 4 if VECTOR_REGISTERS >= 32 else 2
@@ -154,7 +154,7 @@ def lanes(itemsize: int) -> int:
     return VECTOR_BYTES // itemsize
 
 
-# ------------------------------------------------------------------------------------------------------ the micro-kernel
+# ----------------------------------------------------------------------------------------------------- the micro-kernel
 def make_microkernel(rows: int, vectors: int) -> Any:
     """The micro-kernel for a tile of ``rows`` x (``vectors`` vectors): for 0 <= i < rows, 0 <= j < vectors * lanes
 
@@ -162,7 +162,7 @@ def make_microkernel(rows: int, vectors: int) -> Any:
 
     with one sequential multiply-add chain per element; ``accumulate`` adds the chain's sum to C, else it is stored.
     What lies ``ahead`` elements after a row of B is prefetched: where rows come from L2, a later row.
-    """  # noqa: D205, D400
+    """
 
     @intrinsic  # type: ignore[untyped-decorator]
     def microkernel(
@@ -235,7 +235,7 @@ microkernels = {vectors: make_microkernel(ROWS, vectors) for vectors in range(1,
 
 
 def _choose_by_vectors() -> Callable[..., None]:
-    """``tile(vectors, ...)``: the micro-kernel of that many vectors; the chain of ifs has as many links as there are."""
+    """``tile(vectors, ...)``: the micro-kernel of that many vectors, out of as many as the machine has room for."""
     k1, k2 = microkernels[1], microkernels[2]
     k3, k4 = microkernels.get(3, k2), microkernels.get(4, k2)
     wide = MAX_VECTORS == 4
@@ -258,16 +258,16 @@ FEW_ROWS = 3  # of a second tile, for a gradient with respect to an image: it ha
 few_rows_tile = make_microkernel(FEW_ROWS, MAX_VECTORS)
 
 
-# --------------------------------------------------------------------------------------------------------- the transpose
+# -------------------------------------------------------------------------------------------------------- the transpose
 def make_transpose(*, bias_and_floor: bool) -> Any:
     """A transpose of (lanes x lanes) elements in registers: for 0 <= k, q < lanes where ``to[q] >= 0``
 
         target[to[q] + k] = source[min(k, rows - 1) * stride + q]
 
     With ``bias_and_floor`` every element first gets ``bias[q]`` added and is replaced by ``floor`` where it is less (a
-    floor of 0 is ReLU, one of -inf nothing; NaN stays). Stores are in the order of q, so that a store's excess lanes may
-    overlap the next ones.
-    """  # noqa: D205, D400
+    floor of 0 is ReLU, one of -inf nothing; NaN stays). Stores are in the order of q, so that a store's excess lanes
+    may overlap the next ones.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit = _Emitter(context, builder, signature.args[0].dtype)
@@ -326,8 +326,8 @@ def _transposed(emit: _Emitter, rows: list[Any]) -> list[Any]:
 def _shuffle_masks(count: int, lane: int, distance: int) -> tuple[list[int], list[int]]:
     """Masks of one stage on two registers of ``count`` elements in 16-byte lanes of ``lane`` elements.
 
-    Inside the lanes: interleave runs of ``distance`` elements of the lanes' low halves, and of their high halves. Beyond
-    them: the even lanes of both registers, and the odd ones.
+    Inside the lanes: interleave runs of ``distance`` elements of the lanes' low halves, and of their high halves.
+    Beyond them: the even lanes of both registers, and the odd ones.
     """
     if distance < lane:
         starts = [[low + half * lane // 2 for low in range(0, count, lane)] for half in (0, 1)]

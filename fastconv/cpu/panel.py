@@ -99,7 +99,7 @@ def read_box(reader, plan, phase, box, group):
 
 @inlined
 def _inside(first, axis, count):
-    """The range of ``count`` panel pixels from input pixel ``first`` on that lie inside the input; the rest is padding."""
+    """The range of ``count`` panel pixels, the first at input pixel ``first``, that lie inside the input."""
     low = min(max(0, (axis.unit - 1 - first) // axis.unit), count)
     return low, min(max(low, (axis.size - 1 - first) // axis.unit + 1), count)
 

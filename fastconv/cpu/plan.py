@@ -1,11 +1,14 @@
-"""How a pass of convolution walks over its arrays, as numbers: axes, phases, boxes of output pixels and pitches in memory.
+"""How a pass of convolution walks over its arrays, as numbers: axes, phases, boxes of output pixels and pitches in
+memory.
 
-Forward, input gradient and transposed convolution are one walk with other numbers: on each axis the output pixel ``o`` of a
-grid reads the input at ``stride * o + offset(tap)`` for a progression of taps, and is written at ``start + step * o``.
-The input gradient of a strided convolution is one such walk per *phase* of its stride, each with the taps that meet it.
+Forward, input gradient and transposed convolution are one walk with other numbers: on each axis the output pixel ``o``
+of a grid reads the input at ``stride * o + offset(tap)`` for a progression of taps, and is written at ``start + step *
+o``. The input gradient of a strided convolution is one such walk per *phase* of its stride, each with the taps that
+meet it.
 
-A phase's grid is cut into boxes whose input fits into the L2 cache. A kernel reads it in place, or from a *panel*: a padded
-copy of what the box's windows read, channels innermost, or plane by plane where channels are fewer than a vector has lanes.
+A phase's grid is cut into boxes whose input fits into the L2 cache. A kernel reads it in place, or from a *panel*: a
+padded copy of what the box's windows read, channels innermost, or plane by plane where channels are fewer than a vector
+has lanes.
 
 Plans are made here in Python, once per geometry, and kept in a bounded table; kernels get them as one int64 array.
 """
@@ -37,7 +40,7 @@ class Axis(NamedTuple):
 
     size: int = 1  # of the input
     out_size: int = 1
-    count: int = 1  # grid pixels
+    count: int = 1  # type: ignore[assignment]  # grid pixels; hides tuple.count
     stride: int = 1  # of the grid on the input
     start: int = 0  # of the grid on the output
     step: int = 1
@@ -139,7 +142,7 @@ def _part(count: int, most: int) -> int:
 
 
 def _box(images: int, d: Axis, h: Axis, w: Axis, pixel_bytes: int) -> tuple[int, int, int, int]:
-    """(images, depth, height, width) of a box: whole inner axes and a part of one, so its pixels are a run of the grid."""
+    """(images, depth, height, width) of a box: whole inner axes, a part of one; its pixels are a run of the grid."""
     row = w.extent(w.count) * pixel_bytes
     plane = h.extent(h.count) * row
     volume = d.extent(d.count) * plane
@@ -173,8 +176,8 @@ def make_plan(
 ) -> npt.NDArray[np.int64]:
     """The plan of a pass over an input with this many channels per group: int64 (phases, 5, FIELDS).
 
-    Its rows are a :class:`Header` and the axes (images, depth, height, width). Where the input's order and padding allow,
-    it is read in place.
+    Its rows are a :class:`Header` and the axes (images, depth, height, width). Where the input's order and padding
+    allow, it is read in place.
     """
     rows = [_plan_phase(axes, images, channels, groups, itemsize, reading) for axes in _phases(window, backward)]
     plan = np.zeros((len(rows), 5, FIELDS), np.int64)
@@ -190,7 +193,8 @@ def _plan_phase(
 ) -> tuple[Any, ...]:
     planar = reading.planar or reading.pixels
     in_place = (planar or reading.channels_last) and not reading.beyond and not any(axis.is_padded() for axis in axes)
-    box = _box(max(images, 1), *axes, max(channels, 1) * itemsize)  # type: ignore[misc]
+    depth, height, width = axes
+    box = _box(max(images, 1), depth, height, width, max(channels, 1) * itemsize)
     lengths = tuple(axis.extent(part) for axis, part in zip(axes, box[1:], strict=True))
     given = _pitches(tuple(axis.size for axis in axes), channels * groups, reading.channels_last)
     pitch = given if in_place else _panel_pitches(box[0], lengths, channels, itemsize, reading)

@@ -134,7 +134,7 @@ def pack_core(worker, workers, weight, packed, backward, lanes, groups, plan):
         target = advance(target, groups * along.row * header.channels * header.taps)
 
 
-# ------------------------------------------------------------------------------------------------------------- in Python
+# ------------------------------------------------------------------------------------------------------------ in Python
 def padded_channels(channels: int, itemsize: int) -> int:
     """Channels rounded up to whole vectors."""
     return -(-channels // lanes(itemsize)) * lanes(itemsize)
