@@ -69,7 +69,7 @@ def max_pool2d(
 
     .. math:: y_{n,c,i,j} = \max_{k,l} \, x_{n,\, c,\, s_1 i + d_1 k - p_1,\, s_2 j + d_2 l - p_2}
 
-    over the elements that lie inside the image: padding never wins [1]_. NaN does: the maximum of a window with NaN is NaN.
+    over the elements that lie inside the image: padding never wins [1]_. NaN does, wherever it is in the window.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def max_pool2d(
         Step of the window :math:`s`; the kernel size if not given.
     padding : int, (int, int), ((int, int), (int, int)) or str, default 0
         Elements :math:`p` that the window may reach beyond the image: a number for all sides, one per axis, or one
-        (before, after) pair per axis. "valid" is none. "same" gives ``ceil(size / stride)`` outputs, with the odd element
-        after the image ("same_lower": before).
+        (before, after) pair per axis. "valid" is none. "same" gives ``ceil(size / stride)`` outputs, with the odd
+        element after the image ("same_lower": before).
     dilation : int or (int, int), default 1
         Distance :math:`d` of the elements that the window covers.
     ceil_mode : bool, default False
-        Whether a last window counts that reaches beyond the padding after the image. One that would start there does not.
+        Whether a last window counts that reaches beyond the padding after the image; one that starts there does not.
     return_indices : bool, default False
         Whether to return the positions of the maxima too.
     out : ndarray of the result's shape and x's dtype, optional
@@ -97,8 +97,8 @@ def max_pool2d(
     ndarray, shape (N, C, OH, OW) or (C, OH, OW), or MaxPooled
         ``OH = (H + before + after - dilation * (KH - 1) - 1) // stride + 1``, rounded up with ``ceil_mode``, and OW
         likewise. With ``return_indices`` a named tuple (values, indices) of two such arrays. An index is an int64,
-        ``row * W + column`` in the plane of its image and channel; of equal maxima the first one's, and of several NaN the
-        first one's. A window that lies in the padding with all its elements has the value -inf and the index 0.
+        ``row * W + column`` in the plane of its image and channel: that of the first NaN, or else of the first of equal
+        maxima. A window that lies in the padding with all its elements has the value -inf and the index 0.
 
     Raises
     ------
@@ -207,8 +207,8 @@ def avg_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        The means, of the shape that :func:`max_pool2d` gives. A window that lies in the padding with all its elements has
-        the mean 0.
+        The means, of the shape that :func:`max_pool2d` gives. A window that lies in the padding with all its elements
+        has the mean 0.
 
     Raises
     ------
@@ -382,7 +382,7 @@ def sum_pool2d_backward(
 
 # ------------------------------------------------------------------------------------------- any number of spatial axes
 def _window(name: str, sizes: tuple[int, ...], kernel_size: Sizes, stride: Sizes | None, *options: Any) -> Window:
-    """The window on spatial axes of these sizes; ``options`` are padding, dilation and ceil_mode."""
+    """Check the window on spatial axes of these sizes; ``options`` are padding, dilation and ceil_mode."""
     if min(sizes) < 1:
         raise ValueError(f"{name} must have at least 1 element on each spatial axis, got {sizes}")
     kernel = _checks.integers("kernel_size", kernel_size, len(sizes), 1)
@@ -431,7 +431,7 @@ def _max_pool_backward(rank: int, grad_out: Array, indices: Array, input_shape: 
 
 
 def _placed(grad_x: Array | None, indices: Array, sizes: tuple[int, ...]) -> Array:
-    """The gradient, unless an index was outside of its plane."""
+    """Refuse indices of which one was outside of its plane."""
     if grad_x is None:
         size = int(np.prod(sizes))
         outside = indices[(indices < 0) | (indices >= size)].flat[0]

@@ -129,6 +129,92 @@ def conv_backward_bias(grad_out):
     return exact(grad_out).sum(axis=(0, *range(2, np.ndim(grad_out))))
 
 
+# -------------------------------------------------------------------------------------------------------------- pooling
+def windows_on_axis(size, kernel, stride, before, after, dilation, ceil_mode):
+    """The coordinates that each window covers, in and out of the input's 0 ... size - 1.
+
+    With ``ceil_mode`` one more counts if it covers what no other one does, but no last one that starts past the input.
+    """
+    windows, start, end = [], -before, size + after
+    while start + dilation * (kernel - 1) < end or (ceil_mode and start - stride + dilation * (kernel - 1) < end - 1):
+        windows.append([start + dilation * tap for tap in range(kernel)])
+        start += stride
+    if ceil_mode and start - stride >= size:
+        windows.pop()
+    return windows
+
+
+class Pooling:
+    """The windows of one call: of each output the flat positions of its elements, and the number of those that count."""
+
+    def __init__(self, size, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True):
+        kernel, dilation = per_axis(kernel, len(size)), per_axis(dilation, len(size))
+        stride = kernel if stride is None else per_axis(stride, len(size))
+        pairs = padding_pairs(padding, size, kernel, stride, dilation)
+        axes = [
+            windows_on_axis(n, k, s, before, after, d, ceil_mode)
+            for n, k, s, (before, after), d in zip(size, kernel, stride, pairs, dilation, strict=True)
+        ]
+        self.size, self.output_size = tuple(size), tuple(map(len, axes))
+        self.elements, self.counts = {}, {}
+        for index in itertools.product(*map(range, self.output_size)):
+            window = list(itertools.product(*(axis[i] for axis, i in zip(axes, index, strict=True))))
+            inside = [at for at in window if all(0 <= i < n for i, n in zip(at, size, strict=True))]
+            within = [at for at in window if all(i < n + q for i, n, (_, q) in zip(at, size, pairs, strict=True))]
+            self.elements[index] = [int(np.ravel_multi_index(at, size)) for at in inside]
+            self.counts[index] = max(len(within if count_include_pad else inside), 1)
+
+
+def flat_planes(x):
+    """``x`` with one axis in place of the spatial ones."""
+    return x.reshape(*x.shape[:2], int(np.prod(x.shape[2:])))
+
+
+def max_pool_forward(x, *window):
+    """The maximum of each window and its flat position: the first NaN, or else the first of the largest elements."""
+    x = exact(x)
+    pooling, planes = Pooling(x.shape[2:], *window), flat_planes(x)
+    y = np.full((*x.shape[:2], *pooling.output_size), -np.inf)
+    indices = np.zeros(y.shape, np.int64)
+    for index, elements in pooling.elements.items():
+        if elements:
+            best = planes[:, :, elements].argmax(axis=2)  # the first NaN, where there is one
+            indices[(..., *index)] = np.array(elements)[best]
+            y[(..., *index)] = np.take_along_axis(planes, indices[(..., *index)][..., np.newaxis], 2)[..., 0]
+    return y, indices
+
+
+def max_pool_backward(grad_out, indices, input_shape):
+    """Every output hands its gradient to the element that was its maximum."""
+    grad_x = np.zeros(input_shape, exact(grad_out).dtype)
+    for n, c, *index in np.ndindex(grad_out.shape):
+        place = np.unravel_index(indices[(n, c, *index)], input_shape[2:])
+        grad_x[(n, c, *place)] += grad_out[(n, c, *index)]
+    return grad_x
+
+
+def avg_pool_forward(x, kernel, stride, padding, dilation, ceil_mode, count_include_pad=True, divisor=None):
+    """The sum of each window over a divisor, which is the number of its elements if none is given."""
+    x = exact(x)
+    pooling = Pooling(x.shape[2:], kernel, stride, padding, dilation, ceil_mode, count_include_pad)
+    y = np.zeros((*x.shape[:2], *pooling.output_size))
+    for index, elements in pooling.elements.items():
+        y[(..., *index)] = flat_planes(x)[:, :, elements].sum(axis=2) / (divisor or pooling.counts[index])
+    return y
+
+
+def avg_pool_backward(
+    grad_out, input_shape, kernel, stride, padding, dilation, ceil_mode, count_include_pad=True, divisor=None
+):
+    """Every output hands its gradient, over its divisor, to all elements of its window."""
+    pooling = Pooling(input_shape[2:], kernel, stride, padding, dilation, ceil_mode, count_include_pad)
+    grad_x = flat_planes(np.zeros(input_shape))
+    for index, elements in pooling.elements.items():
+        share = exact(grad_out)[(..., *index)] / (divisor or pooling.counts[index])
+        grad_x[:, :, elements] += share[..., np.newaxis]
+    return grad_x.reshape(input_shape)
+
+
 # --------------------------------------------------------------------------------------------------------------- linear
 def linear_forward(x, weight, bias=None):
     """y[..., o] = bias[o] + sum over i of x[..., i] * weight[o, i]."""

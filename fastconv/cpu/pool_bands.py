@@ -20,7 +20,7 @@ SERIAL_BYTES = 128 * 1024  # below this, one thread is done before a second one 
 SLACK = 4 * VECTOR_BYTES  # elements that may be read beyond the last row of scratch
 
 
-# ------------------------------------------------------------------------------------------------------- in compiled code
+# ---------------------------------------------------------------------------------------------------- in compiled code
 class Scratch(NamedTuple):
     """Arrays of values and, where positions are wanted, of positions: rows, and part windows."""
 
@@ -110,7 +110,7 @@ def _fill_band(operation, x, places, plan, top, band, fill, target):
                 plane, d = plane + 1, 0
 
 
-# ------------------------------------------------------------------------------------------------------------- in Python
+# ------------------------------------------------------------------------------------------------------------ in Python
 class Call(NamedTuple):
     """One call's arrays and numbers, as cores take them."""
 

@@ -1,7 +1,7 @@
 """Pooling over all positions of a plane, forward and backward.
 
-A plane of one channel is taken as rows of one vector: what they merge to are the results of the lanes, and those are merged
-one by one, with the elements that are left over.
+A plane of one channel is taken as rows of one vector: what they merge to are the results of the lanes, and those are
+merged one by one, with the elements that are left over.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from fastconv.cpu.pool_rows import (
     Rows,
     across,
     as_is,
+    earliest_largest,
+    earliest_largest4,
     first_largest,
     first_largest4,
     plus,
@@ -68,7 +70,7 @@ def global_sum_core(worker, workers, x, y, planes, size, run, zero):
 @compiled
 def global_max_core(worker, workers, x, y, indices, planes, size, run, lowest):
     """The maximum of each channel's ``size`` elements and where it is."""
-    operation = Operation(True, first_largest, first_largest4, first_largest, first_largest4, as_is)
+    operation = Operation(True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
     fill, count = splat(pointer(x, 0), lowest), lanes_at(pointer(x, 0))
     lanes, positions, places = np.empty(VECTOR_BYTES, x.dtype), np.empty(VECTOR_BYTES, np.int64), _lane_places(run)
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):

@@ -91,8 +91,8 @@ def max_pool_forward(x: Array, window: Window, return_indices: bool, out: Array 
 def max_pool_backward_core(worker, workers, grad_out, indices, grad_x, planes, count, size, run, outside):
     """Every gradient is added where its window's maximum was.
 
-    Windows overlap, so that several gradients may meet in one element. One worker adds up a whole plane, in the order of
-    the gradients: sums are the same for any number of workers. A position outside the plane ends the worker's part.
+    Windows overlap, so that several gradients may meet in one element. One worker adds up a whole plane, in the order
+    of the gradients: sums are the same for any number of workers. A position outside the plane ends the worker's part.
     """
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         source, position = pointer(grad_out, plane * count * run), pointer(indices, plane * count * run)

@@ -164,7 +164,7 @@ def _across(operation, x, first, step, number, row, band, fill, target):
 
 @inlined
 def _across_any(operation, x, slabs, rows, row, band, fill, target):
-    """Any number of slabs and rows, also none. The operation starts from ``fill``, which changes nothing."""
+    """Any number of slabs and rows, also none: it starts from padding, which loses against an equal element."""
     for r in range(band.rows):
         for block in range(0, row.count, lanes_at(x)):
             j = max(min(block, row.count - lanes_at(x)), 0)
@@ -175,11 +175,11 @@ def _across_any(operation, x, slabs, rows, row, band, fill, target):
                 n, still = slab, rows.number
                 while still >= 4:
                     other, other_at = _four_elements(operation, source, n, rows.step, row, place, fill)
-                    value, at = operation.across(value, at, other, other_at)
+                    value, at = operation.along(value, at, other, other_at)
                     n, still = n + 4 * rows.step, opaque(still - 4)
                 while still > 0:
                     other, other_at = _element(source, n, row, place, fill)
-                    value, at = operation.across(value, at, other, other_at)
+                    value, at = operation.along(value, at, other, other_at)
                     n, still = n + rows.step, opaque(still - 1)
                 slab, left = slab + slabs.step, opaque(left - 1)
             _put(operation, move(target, r * band.target_step + j), value, at, row.count)

@@ -1,0 +1,396 @@
+"""Pooling and the arrays and arguments it is given: memory order, views, ``out``, threads, refusals."""
+
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+import fastconv as fc
+from tests import strategies
+
+SHAPE, POOLED = (2, 6, 9, 11), (2, 6, 5, 6)
+WINDOW = {"kernel_size": 3, "stride": 2, "padding": 1}
+
+
+def operands(dtype=np.float32):
+    x, grad_out = strategies.values(SHAPE, dtype, 1), strategies.values(POOLED, dtype, 2)
+    return x, grad_out, fc.max_pool2d(x, **WINDOW, return_indices=True).indices
+
+
+# Every operation on (x, grad_out, indices), and whether its results have the memory order of the arrays.
+CALLS = {
+    "max_pool2d": (lambda x, g, i: fc.max_pool2d(x, **WINDOW), True),
+    "max_pool2d with indices": (lambda x, g, i: fc.max_pool2d(x, **WINDOW, return_indices=True), True),
+    "max_pool2d_backward": (lambda x, g, i: fc.max_pool2d_backward(g, i, SHAPE), True),
+    "avg_pool2d": (lambda x, g, i: fc.avg_pool2d(x, **WINDOW, count_include_pad=False), True),
+    "avg_pool2d_backward": (lambda x, g, i: fc.avg_pool2d_backward(g, SHAPE, **WINDOW, count_include_pad=False), True),
+    "sum_pool2d": (lambda x, g, i: fc.sum_pool2d(x, **WINDOW), True),
+    "sum_pool2d_backward": (lambda x, g, i: fc.sum_pool2d_backward(g, SHAPE, **WINDOW), True),
+    "global_avg_pool": (lambda x, g, i: fc.global_avg_pool(x), False),
+    "global_avg_pool_backward": (lambda x, g, i: fc.global_avg_pool_backward(g[:, :, 0, 0], SHAPE), False),
+    "global_max_pool": (lambda x, g, i: fc.global_max_pool(x, return_indices=True), False),
+    "global_max_pool_backward": (
+        lambda x, g, i: fc.global_max_pool_backward(g[:, :, 0, 0], i[:, :, 0, 0], SHAPE),
+        False,
+    ),
+}
+each_call = pytest.mark.parametrize(("call", "ordered"), CALLS.values(), ids=CALLS)
+each_arrangement = pytest.mark.parametrize("arrange", strategies.ARRANGEMENTS.values(), ids=strategies.ARRANGEMENTS)
+
+
+def results(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+# --------------------------------------------------------------------------------------------------------- memory order
+@each_call
+@each_arrangement
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_values_do_not_depend_on_the_arrangement(call, ordered, arrange, dtype):
+    plain = operands(dtype)
+    arranged = [arrange(array) for array in plain]
+    copies = [array.copy() for array in arranged]
+    for ours, expected in zip(results(call(*arranged)), results(call(*plain)), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+        assert ours.dtype == expected.dtype
+        assert ours.flags.writeable
+        assert not any(np.shares_memory(ours, array) for array in arranged)
+    for array, copy in zip(arranged, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@each_call
+def test_results_have_the_order_of_the_operand(call, ordered):
+    for result in results(call(*operands())):
+        assert result.flags.c_contiguous
+    for result in results(call(*map(strategies.channels_last, operands()))):
+        assert (np.moveaxis(result, 1, -1) if ordered else result).flags.c_contiguous
+
+
+def test_indices_of_another_order_than_the_gradient():
+    _, grad_out, indices = operands()
+    expected = fc.max_pool2d_backward(grad_out, indices, SHAPE)
+    mixed = fc.max_pool2d_backward(grad_out, strategies.channels_last(indices), SHAPE)
+    np.testing.assert_array_equal(mixed, expected)
+    mixed = fc.max_pool2d_backward(strategies.channels_last(grad_out), indices, SHAPE)
+    np.testing.assert_array_equal(mixed, expected)
+
+
+@pytest.mark.parametrize("arrange", [strategies.contiguous, strategies.channels_last, strategies.gaps])
+def test_one_image_is_a_batch_of_one(arrange):
+    x, grad_out, indices = (arrange(array)[0] for array in operands())
+    batch = x[np.newaxis]
+    y = fc.max_pool2d(x, **WINDOW, return_indices=True)
+    expected = fc.max_pool2d(batch, **WINDOW, return_indices=True)
+    np.testing.assert_array_equal(y.values, expected.values[0])
+    np.testing.assert_array_equal(y.indices, expected.indices[0])
+    np.testing.assert_array_equal(fc.avg_pool2d(x, **WINDOW), fc.avg_pool2d(batch, **WINDOW)[0])
+    np.testing.assert_array_equal(fc.sum_pool2d(x, **WINDOW), fc.sum_pool2d(batch, **WINDOW)[0])
+    np.testing.assert_array_equal(
+        fc.max_pool2d_backward(grad_out, indices, SHAPE[1:]),
+        fc.max_pool2d_backward(grad_out[np.newaxis], indices[np.newaxis], (1, *SHAPE[1:]))[0],
+    )
+    np.testing.assert_array_equal(
+        fc.avg_pool2d_backward(grad_out, SHAPE[1:], **WINDOW),
+        fc.avg_pool2d_backward(grad_out[np.newaxis], (1, *SHAPE[1:]), **WINDOW)[0],
+    )
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (2, 0, 8, 8), (0, 0, 8, 8)])
+@pytest.mark.parametrize("arrange", [strategies.contiguous, strategies.channels_last])
+def test_no_images_or_no_channels(shape, arrange):
+    x = arrange(np.zeros(shape, np.float32))
+    y, indices = fc.max_pool2d(x, 3, 2, return_indices=True)
+    assert y.shape == indices.shape == (*shape[:2], 3, 3)
+    assert fc.avg_pool2d(x, 3, 2).shape == fc.sum_pool2d(x, 3, 2).shape == y.shape
+    assert fc.max_pool2d_backward(y, indices, shape).shape == shape
+    assert fc.avg_pool2d_backward(y, shape, 3, 2).shape == shape
+    assert fc.global_avg_pool(x).shape == fc.global_max_pool(x).shape == shape[:2]
+    assert fc.global_avg_pool_backward(np.zeros(shape[:2]), shape).shape == shape
+    assert fc.global_max_pool_backward(np.zeros(shape[:2]), np.zeros(shape[:2], np.int64), shape).shape == shape
+
+
+# ------------------------------------------------------------------------------------------------------------------ out
+WRITABLE = [arrange for arrange in strategies.ARRANGEMENTS.values() if arrange is not strategies.read_only]
+
+
+@pytest.mark.parametrize("arrange", WRITABLE)
+@pytest.mark.parametrize("arrange_input", [strategies.contiguous, strategies.channels_last])
+@pytest.mark.parametrize("operation", [fc.max_pool2d, fc.avg_pool2d])
+def test_out_is_filled_and_returned(operation, arrange, arrange_input):
+    x = arrange_input(operands()[0])
+    out = arrange(np.full(POOLED, np.nan, np.float32))
+    assert operation(x, **WINDOW, out=out) is out
+    np.testing.assert_array_equal(out, operation(x, **WINDOW))
+    out = arrange(np.full(POOLED, np.nan, np.float32))[0]
+    assert operation(x[0], **WINDOW, out=out) is out
+    np.testing.assert_array_equal(out, operation(x[0], **WINDOW))
+
+
+def test_out_and_indices():
+    x = operands()[0]
+    out = np.empty(POOLED, np.float32)
+    values, indices = fc.max_pool2d(x, **WINDOW, return_indices=True, out=out)
+    assert values is out
+    np.testing.assert_array_equal(indices, fc.max_pool2d(x, **WINDOW, return_indices=True).indices)
+    out = np.empty(POOLED[1:], np.float32)
+    values, indices = fc.max_pool2d(x[0], **WINDOW, return_indices=True, out=out)
+    assert values is out
+    assert indices.shape == POOLED[1:]
+
+
+def test_out_may_overlap_the_input():
+    memory = strategies.values((3, 6, 9, 11), np.float32, 1)
+    expected = fc.max_pool2d(memory[:2].copy(), 3, 1, 1)
+    np.testing.assert_array_equal(fc.max_pool2d(memory[:2], 3, 1, 1, out=memory[1:]), expected)
+
+
+# -------------------------------------------------------------------------------------------------------------- threads
+LARGE = (3, 20, 45, 50)
+LARGE_CALLS = {
+    "max": lambda x: fc.max_pool2d(x, 3, 2, 1, return_indices=True),
+    "max in tiles": lambda x: fc.max_pool2d(x, 2),
+    "large max": lambda x: fc.max_pool2d(x, 13, 1, 6),
+    "average": lambda x: fc.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "average backward": lambda x: fc.avg_pool2d_backward(x, (*LARGE[:2], 90, 100), 3, 2, 1),
+    "average backward in tiles": lambda x: fc.avg_pool2d_backward(x, (*LARGE[:2], 91, 101), 2),
+    "max backward": lambda x: fc.max_pool2d_backward(x, np.abs(x * 1000).astype(np.int64) % 900, (*LARGE[:2], 30, 30)),
+    "global average": fc.global_avg_pool,
+    "global max": lambda x: fc.global_max_pool(x, return_indices=True),
+}
+
+
+@pytest.mark.parametrize("operation", LARGE_CALLS.values(), ids=LARGE_CALLS)
+@pytest.mark.parametrize("arrange", [strategies.contiguous, strategies.channels_last])
+def test_two_threads_give_the_bits_of_one(operation, arrange):
+    x = arrange(strategies.values(LARGE, np.float32, 1))
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        alone = results(operation(x))
+        numba.set_num_threads(2)
+        together = results(operation(x))
+    finally:
+        numba.set_num_threads(before)
+    for one, two in zip(alone, together, strict=True):
+        assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("arrange", [strategies.contiguous, strategies.channels_last])
+def test_every_image_alone_gives_the_same_bits(arrange):
+    x = arrange(strategies.values(LARGE, np.float32, 1))
+    for operation in (fc.max_pool2d, fc.avg_pool2d):
+        y = operation(x, 3, 2, 1)
+        for n in range(len(x)):
+            np.testing.assert_array_equal(operation(x[n], 3, 2, 1), y[n])
+    grad_x = fc.avg_pool2d_backward(y, LARGE, 3, 2, 1)
+    for n in range(len(x)):
+        np.testing.assert_array_equal(fc.avg_pool2d_backward(y[n], LARGE[1:], 3, 2, 1), grad_x[n])
+
+
+# ---------------------------------------------------------------------------------------------------------- guard pages
+def pool_beside_guard_pages():
+    """Pools arrays that touch memory which may not be read: one element too many ends the process."""
+    from tests.guard_pages import guarded, guarded_channels_last
+
+    windows = [(2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 3, 1), (1, 2, 0), (13, 1, 6)]
+    for dtype in strategies.DTYPES:
+        for arrange in (guarded, guarded_channels_last):
+            for at_end in (True, False):
+                for width in (*range(1, 19), 31, 32, 33):
+                    shapes = [(1, 2, 3, width), (1, width, 3, 4)]
+                    for x in (arrange(strategies.values(shape, dtype, 1), at_end) for shape in shapes):
+                        for window in windows:
+                            pool_once(x, window, lambda a: arrange(a, at_end))  # noqa: B023
+    print("done")
+
+
+def pool_once(x, window, arrange):
+    if min(x.shape[2:]) + 2 * window[2] < window[0]:
+        return
+    y, indices = fc.max_pool2d(x, *window, return_indices=True)
+    out = arrange(np.zeros_like(y))
+    np.testing.assert_array_equal(fc.max_pool2d(x, *window, out=out), y)
+    fc.avg_pool2d(x, *window, count_include_pad=False, out=out)
+    fc.max_pool2d_backward(arrange(y), arrange(indices), x.shape)
+    fc.avg_pool2d_backward(arrange(y), x.shape, *window)
+    fc.global_avg_pool(x)
+    fc.global_max_pool(x)
+
+
+def test_no_element_too_many_is_read():
+    """In a process of its own, which an access to a guard page would end."""
+    code = "from tests.test_pool_arrays import pool_beside_guard_pages; pool_beside_guard_pages()"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout == "done\n"
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+X = np.zeros((2, 3, 5, 6), np.float32)
+G = np.zeros((2, 3, 2, 3), np.float32)
+I = np.zeros((2, 3, 2, 3), np.int64)
+
+
+def frozen(x):
+    return strategies.read_only(x)
+
+
+REFUSALS = [
+    (lambda: fc.max_pool2d([[1.0]], 2), TypeError, "x must be a numpy.ndarray, got list"),
+    (lambda: fc.max_pool2d(X[0, 0], 2), ValueError, "x must have 3 or 4 dimensions, got 2 (shape (5, 6))"),
+    (
+        lambda: fc.max_pool2d(X.astype(complex), 2),
+        TypeError,
+        "x must have dtype float32 or float64, got complex128",
+    ),
+    (
+        lambda: fc.max_pool2d(X[:, :, :0], 2),
+        ValueError,
+        "x must have at least 1 element on each spatial axis, got (0, 6)",
+    ),
+    (lambda: fc.max_pool2d(X, 0), ValueError, "kernel_size must be at least 1 and below 2**31, got 0"),
+    (lambda: fc.max_pool2d(X, 2.0), TypeError, "kernel_size must be an int, got 2.0"),
+    (
+        lambda: fc.max_pool2d(X, (2, 2, 2)),
+        ValueError,
+        "kernel_size must be an int or 2 ints, got 3 values: (2, 2, 2)",
+    ),
+    (lambda: fc.max_pool2d(X, 2, 0), ValueError, "stride must be at least 1 and below 2**31, got 0"),
+    (lambda: fc.max_pool2d(X, 2, 1, -1), ValueError, "padding must be at least 0 and below 2**31, got -1"),
+    (
+        lambda: fc.max_pool2d(X, 2, 1, "full"),
+        ValueError,
+        'padding must be ints, pairs, "valid", "same" or "same_lower", got \'full\'',
+    ),
+    (lambda: fc.max_pool2d(X, 2, 1, 0, True), TypeError, "dilation must be an int, got True"),
+    (
+        lambda: fc.max_pool2d(X, 4, dilation=2),
+        ValueError,
+        "kernel_size (4, 4) with dilation (2, 2) must fit into the padded input, got a reach of 7 on spatial axis 0, "
+        "where the padded input has 5",
+    ),
+    (
+        lambda: fc.max_pool2d(X, 2, out=np.zeros((2, 3, 2, 2), np.float32)),
+        ValueError,
+        "out must have shape (2, 3, 2, 3), got (2, 3, 2, 2)",
+    ),
+    (
+        lambda: fc.max_pool2d(X, 2, out=np.zeros((2, 3, 2, 3))),
+        TypeError,
+        "out must have dtype float32, got float64",
+    ),
+    (lambda: fc.max_pool2d(X, 2, out=frozen(G)), ValueError, "out must be writable, got a read-only array"),
+    (
+        lambda: fc.max_pool2d_backward(G, I, X.shape[1:]),
+        ValueError,
+        "grad_out must have 3 dimensions, got 4 (shape (2, 3, 2, 3))",
+    ),
+    (
+        lambda: fc.max_pool2d_backward(G, I, (2, 4, 5, 6)),
+        ValueError,
+        "grad_out must have shape (2, 4, 2, 3), got (2, 3, 2, 3)",
+    ),
+    (
+        lambda: fc.max_pool2d_backward(G, I[:, :, :1], X.shape),
+        ValueError,
+        "indices must have shape (2, 3, 2, 3), got (2, 3, 1, 3)",
+    ),
+    (
+        lambda: fc.max_pool2d_backward(G, I.astype(np.int32), X.shape),
+        TypeError,
+        "indices must have dtype int64, got int32",
+    ),
+    (
+        lambda: fc.max_pool2d_backward(G, I + 30, X.shape),
+        ValueError,
+        "indices must be at least 0 and below 30, the size of a plane of (5, 6), got 30",
+    ),
+    (
+        lambda: fc.max_pool2d_backward(G, I - 1, X.shape),
+        ValueError,
+        "indices must be at least 0 and below 30, the size of a plane of (5, 6), got -1",
+    ),
+    (
+        lambda: fc.max_pool2d_backward(G, I, (2, 3)),
+        ValueError,
+        "input_shape must have 3 or 4 entries, got 2: (2, 3)",
+    ),
+    (lambda: fc.max_pool2d_backward(G, I, 5), TypeError, "input_shape must be a tuple of ints, got 5"),
+    (
+        lambda: fc.avg_pool2d(X, 2, divisor_override=0),
+        ValueError,
+        "divisor_override must be at least 1 and below 2**31, got 0",
+    ),
+    (
+        lambda: fc.avg_pool2d(X, 2, divisor_override=2.5),
+        TypeError,
+        "divisor_override must be an int, got 2.5",
+    ),
+    (
+        lambda: fc.avg_pool2d(X.astype(np.int64), 2),
+        TypeError,
+        "x must have dtype float32 or float64, got int64",
+    ),
+    (
+        lambda: fc.avg_pool2d_backward(G, X.shape, 3),
+        ValueError,
+        "grad_out must have shape (2, 3, 1, 2), got (2, 3, 2, 3)",
+    ),
+    (
+        lambda: fc.avg_pool2d_backward(G, (2, 3, 0, 6), 2),
+        ValueError,
+        "input_shape must have at least 1 element on each spatial axis, got (0, 6)",
+    ),
+    (
+        lambda: fc.sum_pool2d_backward(G.astype(np.float16), X.shape, 2),
+        TypeError,
+        "grad_out must have dtype float32 or float64, got float16",
+    ),
+    (
+        lambda: fc.sum_pool2d(X, 2, 1, ((1, 2),)),
+        ValueError,
+        "padding must have one (before, after) pair for each of 2 axes, got ((1, 2),)",
+    ),
+    (
+        lambda: fc.global_avg_pool(X[0, 0]),
+        ValueError,
+        "x must have 3 or 4 or 5 dimensions, got 2 (shape (5, 6))",
+    ),
+    (
+        lambda: fc.global_max_pool(X[:, :, :0]),
+        ValueError,
+        "x must have at least 1 element on each spatial axis, got (0, 6)",
+    ),
+    (
+        lambda: fc.global_avg_pool_backward(G, X.shape),
+        ValueError,
+        "grad_out must have 2 dimensions, got 4 (shape (2, 3, 2, 3))",
+    ),
+    (
+        lambda: fc.global_avg_pool_backward(G[:, :2, 0, 0], X.shape),
+        ValueError,
+        "grad_out must have shape (2, 3), got (2, 2)",
+    ),
+    (
+        lambda: fc.global_max_pool_backward(G[:, :, 0, 0], I[:, :, 0, 0] + 30, X.shape),
+        ValueError,
+        "indices must be at least 0 and below 30, the size of a plane of (5, 6), got 30",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSALS)
+def test_refusals_name_argument_value_and_expectation(call, error, message):
+    with pytest.raises(error) as raised:
+        call()
+    assert str(raised.value) == message
+
+
+def test_a_refusal_leaves_out_alone():
+    out = np.full((2, 3, 2, 3), 7, np.float32)
+    with pytest.raises(ValueError, match="stride"):
+        fc.max_pool2d(X, 2, 0, out=out)
+    assert (out == 7).all()
