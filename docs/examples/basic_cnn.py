@@ -116,8 +116,9 @@ def backward(images, labels, p, a):
 # Two photographs
 # ---------------
 # scikit-learn comes with a picture of a temple and one of a flower. Random pieces of them, to be told apart, are enough
-# to see the network learn: it must find patterns that occur in one of them only. The photographs are stored
-# channels-last; transposing makes a view that is computed on as it lies in memory.
+# to see the network learn: it must find patterns that occur in one of them only. The pieces of every step have another
+# size, since a maximum over more places is larger. The photographs are stored channels-last; transposing makes a view
+# that is computed on as it lies in memory.
 
 
 def load():
@@ -126,7 +127,7 @@ def load():
     return [image[np.newaxis].transpose(0, 3, 1, 2) for image in photographs]
 
 
-def pieces(photographs, count, rng, size=32):
+def pieces(photographs, count, size, rng):
     """Random squares of the photographs, and which photograph each is from."""
     labels = rng.integers(0, len(photographs), count)
     squares = []
@@ -143,7 +144,7 @@ def train(photographs, parameters, steps, rng, rate=0.01):
     history = []
     progress = tqdm(range(steps), desc="learning", unit="step")
     for _ in progress:
-        images, labels = pieces(photographs, 16, rng)
+        images, labels = pieces(photographs, 8, rng.choice([24, 32, 48, 96]), rng)
         activations = forward(images, parameters)
         loss = float(fc.cross_entropy(activations.logits, labels))
         history.append((loss, np.mean(activations.logits.argmax(axis=1) == labels)))
@@ -226,7 +227,7 @@ def main(arguments=None):
     photographs, parameters = load(), initialise(rng)
     history = train(photographs, parameters, 5 if options.quick else 150, rng)
 
-    images, labels = pieces(photographs, 64 if options.quick else 512, rng)
+    images, labels = pieces(photographs, 64 if options.quick else 512, 32, rng)
     accuracy = float(np.mean(forward(images, parameters).logits.argmax(axis=1) == labels))
     print(f"{accuracy:.2%} of {len(labels)} new pieces recognised")
 
