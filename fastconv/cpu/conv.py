@@ -42,17 +42,17 @@ class Scratch(NamedTuple):
 
     tiles: Any
     weight: Any  # a packed segment
-    weight_rows: Any  # see row_table, and for which (segment, pitch) it stands
-    weight_key: Any
+    weight_rows: Any  # see row_table
+    keys: Any  # what tables stand for: weight_rows for (segment, pitch), rows for a pitch
     tail: Any  # pixel offsets of a last tile
-    rows: Any  # offsets of a segment's rows, for each number of vectors
+    rows: Any  # offsets of a segment's packed rows
     planes: Any  # offsets of the output's channels
     pixels: Any
 
 
 @compiled
 def conv_core(
-    worker, workers, x, x_last, weight, packed, backward, bias, floor, out, out_last, plan, groups, out_channels
+    worker, workers, x, x_last, weight, packed, backward, bias, floor, out, out_last, plan, tables, groups, out_channels
 ):
     """The plan's convolution of x, phase by phase; every worker takes every ``workers``-th piece of work.
 
@@ -64,9 +64,9 @@ def conv_core(
     turn = worker  # pieces to leave to others before the next one is this worker's
     for phase in range(plan.shape[0]):
         header = phase_header(plan, phase)
-        reader = make_reader(x, x_last, plan, phase)
+        reader = make_reader(x, x_last, plan, tables, phase)
         target = make_target(pointer(out, 0), out_last, groups * out_channels, plan, phase)
-        scratch = _make_scratch(x, lanes.width, reader.pixels.size, header, whole.taps, packed.size == 0)
+        scratch = _make_scratch(x, lanes.width, header, whole.taps, packed.size == 0)
         boxes = header.boxes * groups
         splits = 1 if boxes % workers == 0 or boxes >= 4 * workers else min(lanes.blocks, workers)
         for item in range(turn, boxes * splits, workers):
@@ -79,27 +79,22 @@ def conv_core(
                     target, scratch, box, group, block,
                 )  # fmt: skip
         turn = (turn - boxes * splits) % workers
-        ready = advance(ready, groups * lanes.row * reader.summands.size)
+        ready = advance(ready, groups * lanes.row * header.taps * header.channels)
 
 
 @internal
-def _make_scratch(x, width, pixels, header, taps, packing):
-    pixels, depth = max(CHUNK, pixels), max(1, header.segment * header.taps)
-    tiles = np.empty((pixels + ROWS) * MAX_VECTORS * width + SLACK, x.dtype)
-    rows = np.empty((MAX_VECTORS + 1, depth), np.int64)
-    for vectors in range(1, MAX_VECTORS + 1):
-        for r in range(depth):
-            rows[vectors, r] = r * vectors * width
+def _make_scratch(x, width, header, taps, packing):
+    pixels, depth = max(CHUNK, header.box_pixels), max(1, header.segment * header.taps)
     return Scratch(
-        tiles,
+        np.empty((pixels + ROWS) * MAX_VECTORS * width + SLACK, x.dtype),
         np.empty(depth * MAX_VECTORS * width * packing + SLACK, x.dtype),
         np.empty((header.segment * taps + width) * packing, np.int64),
-        np.zeros(2, np.int64),
+        np.zeros(3, np.int64),
         np.empty(ROWS, np.int64),
-        rows,
+        np.empty(depth, np.int64),
         np.empty(MAX_VECTORS * width, np.int64),
         np.empty(pixels, np.int64),
-    )  # fmt: skip
+    )
 
 
 @internal
@@ -109,6 +104,10 @@ def _multiply_block(panel, reader, weight, ready, packing, lanes, bias, floor, t
     lane, pitch, channels = block_lanes(lanes, block)
     for c in range(pitch):
         scratch.planes[c] = c * target.plane if c < channels else -1
+    if scratch.keys[2] != pitch:
+        scratch.keys[2] = pitch
+        for r in range(scratch.rows.size):
+            scratch.rows[r] = r * pitch
     tiles = aligned(pointer(scratch.tiles, 0))
     plane, segments = box.depth * box.height * box.width, segments_of(header)
     count = box.images * plane
@@ -126,8 +125,8 @@ def _multiply_block(panel, reader, weight, ready, packing, lanes, bias, floor, t
                         weight, target.plan, target.phase, scratch, group, lane, channels, first, segment, pitch, rows
                     )
             _multiply(
-                panel, reader, first * header.taps, segment * header.taps, rows, scratch, tiles, pitch, lanes.width,
-                target, box, plane, start, stop, channel, channels,
+                panel, reader, first * header.taps, segment * header.taps, index == segments - 1, rows, scratch, tiles,
+                pitch, lanes.width, target, box, plane, start, stop, channel, channels,
             )  # fmt: skip
         p = start
         while p < stop:  # image by image: a run of pixels ends with its image
@@ -143,8 +142,8 @@ def _multiply_block(panel, reader, weight, ready, packing, lanes, bias, floor, t
 
 @merged
 def _pack(weight, plan, phase, scratch, group, lane, channels, first, segment, pitch, target):
-    if scratch.weight_key[0] != segment or scratch.weight_key[1] != pitch:
-        scratch.weight_key[0], scratch.weight_key[1] = segment, pitch
+    if scratch.keys[0] != segment or scratch.keys[1] != pitch:
+        scratch.keys[0], scratch.keys[1] = segment, pitch
         row_table(weight, plan, phase, segment, pitch, scratch.weight_rows)
     taps = phase_header(plan, phase).taps
     pack_segment(weight, group, lane, channels, first, segment, pitch, taps, pointer(scratch.weight_rows, 0), target)
@@ -152,32 +151,17 @@ def _pack(weight, plan, phase, scratch, group, lane, channels, first, segment, p
 
 @merged
 def _multiply(
-    panel,
-    reader,
-    first,
-    depth,
-    weight,
-    scratch,
-    tiles,
-    pitch,
-    width,
-    target,
-    box,
-    plane,
-    start,
-    stop,
-    channel,
+    panel, reader, first, depth, last, weight, scratch, tiles, pitch, width, target, box, plane, start, stop, channel,
     channels,
-):
+):  # fmt: skip
     """tiles[p - start, lane] (+)= sum over r < depth of panel[pixels[p] + summands[first + r]] * weight[r, lane]."""
-    vectors = pitch // width
-    row_offsets = pointer(scratch.rows, vectors * scratch.rows.shape[1])
+    rows = pointer(scratch.rows, 0)
     parts = (stop - start + ROWS - 1) // ROWS
     image = start // plane
-    expected = first + depth == reader.summands.size and (stop - 1) // plane == image  # all of the chunk in one image
+    expected = last and (stop - 1) // plane == image  # all of the chunk lies in one image
     for part in range(parts):
         p = start + part * ROWS
-        where = pointer(reader.pixels, p)
+        where = advance(reader.pixels, p)
         if p + ROWS > stop:  # rows without a pixel repeat the last one
             where = pointer(scratch.tail, 0)
             for i in range(ROWS):
@@ -186,7 +170,7 @@ def _multiply(
             grid = box.grid + start - image * plane
             expect_tile(target, box.n + image, channel, channels, grid, stop - start, part, parts)
         tile(
-            vectors, depth, panel, where, pointer(reader.summands, first), weight, row_offsets, AHEAD * pitch,
+            pitch // width, depth, panel, where, advance(reader.summands, first), weight, rows, AHEAD * pitch,
             advance(tiles, (p - start) * pitch), pitch, first > 0,
         )  # fmt: skip
 
@@ -227,13 +211,13 @@ def _convolve(
         return layout.deliver(result, out)
     plan = make_plan(*args, Reading(channels_last, planar=not channels_last and channels < lanes(x.itemsize)))
     packed = np.empty(0, x.dtype)
-    if plan[:, 0, 1].max() > FEW_BOXES:
-        packed = pack(raw, backward, out_channels, groups, plan)
-    operations = result.size * channels * int(plan[0, 0, 0])
+    if plan.numbers[:, 0, 1].max() > FEW_BOXES:
+        packed = pack(raw, backward, out_channels, groups, plan.numbers)
+    operations = result.size * channels * plan.header().taps
     launch(
         conv_core, max(1, operations >> 19), source, channels_last, raw, packed, backward,
         _padded_bias(bias, groups, out_channels, x.dtype), floor,
-        layout.flat_target(result, channels_last), channels_last, plan, groups, out_channels,
+        layout.flat_target(result, channels_last), channels_last, *plan, groups, out_channels,
     )  # fmt: skip
     return layout.deliver(result, out)
 

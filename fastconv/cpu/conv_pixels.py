@@ -29,12 +29,12 @@ from fastconv.cpu.microkernel import (
     tile,
 )
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import Axis, Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import Axis, Plan, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, segment_of, segments_of
 
 
 @compiled
-def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, groups, out_channels):
+def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, tables, groups, out_channels):
     """The plan's convolution of x, phase by phase; every worker takes every ``workers``-th piece of work."""
     whole = make_weight(weight, backward, out_channels, plan)
     height = FEW_ROWS if out_channels <= FEW_ROWS else ROWS
@@ -43,7 +43,7 @@ def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, gr
     turn = worker
     for phase in range(plan.shape[0]):
         header, (n, d, h, _) = phase_header(plan, phase), phase_axes(plan, phase)
-        reader = make_reader(x, False, plan, phase)
+        reader = make_reader(x, False, plan, tables, phase)
         target = make_target(pointer(out, 0), False, groups * out_channels, plan, phase)
         columns = _weight_offsets(whole, plan, phase)
         rows = np.empty(ROWS, np.int64)
@@ -96,7 +96,7 @@ def _multiply_rows(header, weight, rows, columns, panel, summands, along, height
         for block in range(along.blocks):
             lane, pitch, _ = block_lanes(along, block)
             there, into = advance(panel, lane), advance(sums, lane)
-            a_col, b_row = pointer(columns, start), pointer(summands, start)
+            a_col, b_row = pointer(columns, start), advance(summands, start)
             if height == FEW_ROWS and pitch == MAX_VECTORS * along.width:
                 few_rows_tile(depth, weight, rows, a_col, there, b_row, 0, into, along.row, index > 0)
             else:
@@ -134,7 +134,7 @@ def pixels_in_lanes(
 ) -> bool:
     """Whether pixels fill the lanes better than the output's channels do, moves included."""
     plan = make_plan(window, backward, images, channels, groups, itemsize, Reading(False, pixels=True, beyond=True))
-    space = [Axis(*map(int, row)) for phase in plan for row in phase[2:]]
+    space = [Axis(*map(int, row)) for phase in plan.numbers for row in phase[2:]]
     if any(axis.count > 1 and axis.stride != axis.unit for axis in space):  # neighbours on the grid lie apart
         return False
     height = FEW_ROWS if out_channels <= FEW_ROWS else ROWS
@@ -145,12 +145,12 @@ def pixels_in_lanes(
 
 
 def convolve_pixels(
-    x: Any, weight: Any, bias: Any, floor: Any, out: Any, plan: Any, backward: bool, groups: int, out_channels: int
+    x: Any, weight: Any, bias: Any, floor: Any, out: Any, plan: Plan, backward: bool, groups: int, out_channels: int
 ) -> None:
     """Convolve flat channels-first arrays."""
     if bias is None:
         bias = np.zeros(groups * out_channels, x.dtype)
-    operations = out.size * int(plan[0, 0, 2]) * int(plan[0, 0, 0])
+    operations = out.size * plan.header().channels * plan.header().taps
     bias = np.ascontiguousarray(bias).view(np.ndarray)
     bias.setflags(write=False)
-    launch(pixels_core, max(1, operations >> 19), x, weight, backward, bias, floor, out, plan, groups, out_channels)
+    launch(pixels_core, max(1, operations >> 19), x, weight, backward, bias, floor, out, *plan, groups, out_channels)

@@ -69,8 +69,9 @@ def _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lan
 # ---------------------------------------------------------------------------------------------------------------- sums
 @compiled
 def weight_sums_core(
-    worker, workers, x, x_last, grad_out, grad_last, sums, grad_weight, plan, groups, out_channels, out_lanes, slices
-):
+    worker, workers, x, x_last, grad_out, grad_last, sums, grad_weight, plan, tables, groups, out_channels, out_lanes,
+    slices,
+):  # fmt: skip
     """Every slice's sums, for every group; every worker takes some slices, or some rows of all of them.
 
     Where ``grad_weight`` is not empty, there is one box: a few rows at a time go straight to it, and ``sums`` is not
@@ -80,8 +81,8 @@ def weight_sums_core(
     most = FEW_TILES * ROWS if few else 1 << 62
     problem = _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lanes, most)
     boxes = phase_header(plan, 0).boxes
-    reader = make_reader(x, x_last, plan, 0)
-    operand = _make_operand(problem, reader, grad_out)
+    reader = make_reader(x, x_last, plan, tables, 0)
+    operand = _make_operand(problem, reader, grad_out, phase_header(plan, 0).box_pixels)
     memory = np.empty((problem.slice if few else 0) + SLACK, x.dtype)
     to = _lane_offsets(problem)
     tiles = (problem.rows + ROWS - 1) // ROWS
@@ -117,8 +118,8 @@ class Operand(NamedTuple):
 
 
 @internal
-def _make_operand(problem, reader, grad_out):
-    count, pitch = reader.pixels.size, problem.lanes.row
+def _make_operand(problem, reader, grad_out, box_pixels):
+    count, pitch = box_pixels, problem.lanes.row
     memory = np.empty((count * pitch if problem.out_lanes else 0) + SLACK, grad_out.dtype)
     pixels, row_offsets = np.empty(count, np.int64), np.empty((problem.rows + ROWS - 1) // ROWS * ROWS, np.int64)
     all_channels = problem.out_channels * problem.groups
@@ -159,7 +160,7 @@ def _add_box(problem, reader, operand, panel, box, group, first, last, base, int
         more = accumulate or part > 0
         if problem.out_lanes:
             _add_chain(
-                problem, panel, operand.rows, pointer(reader.pixels, start), grads, pointer(operand.pixels, start),
+                problem, panel, operand.rows, advance(reader.pixels, start), grads, pointer(operand.pixels, start),
                 AHEAD * problem.lanes.row, stop - start, first, last, base, into, more,
             )  # fmt: skip
             continue
@@ -167,7 +168,7 @@ def _add_box(problem, reader, operand, panel, box, group, first, last, base, int
             window = advance(panel, reader.summands[t * problem.segment])
             sums = advance(into, t * problem.lanes.row * problem.height)
             _add_chain(
-                problem, grads, operand.rows, pointer(operand.pixels, start), window, pointer(reader.pixels, start),
+                problem, grads, operand.rows, pointer(operand.pixels, start), window, advance(reader.pixels, start),
                 AHEAD * problem.pixel_pitch, stop - start, first, last, base, sums, more,
             )  # fmt: skip
 
@@ -311,17 +312,17 @@ def conv_backward_weight(
     )
     runs, rows, channels = (1, in_channels * taps, out_channels) if out_lanes else (taps, out_channels, in_channels)
     size = runs * -(-rows // ROWS) * ROWS * padded_channels(channels, x.itemsize) * groups
-    boxes = int(plan[0, 0, 1])
+    boxes = plan.header().boxes
     few = boxes == 1 and not out_lanes
-    slices = max(1, min(MAX_SLICES, SLICE_BYTES // (size * x.itemsize), boxes))
+    slices = max(1, min(MAX_SLICES, SLICE_BYTES // result.nbytes, boxes))  # sums depend on it: no word of the machine
     sums, target = np.empty((0 if few else slices * size) + SLACK, x.dtype), layout.flat_target(result, False)
     launch(
         weight_sums_core, max(1, grad_out.size * in_channels * taps >> 19), source, x_last, grads, grad_last, sums,
-        target if few else target[:0], plan, groups, out_channels, out_lanes, slices,
+        target if few else target[:0], *plan, groups, out_channels, out_lanes, slices,
     )  # fmt: skip
     if not few:
         launch(
-            weight_order_core, max(1, slices * size >> 17), target, grads, sums, plan, groups, out_channels, out_lanes,
-            slices,
+            weight_order_core, max(1, slices * size >> 17), target, grads, sums, plan.numbers, groups, out_channels,
+            out_lanes, slices,
         )  # fmt: skip
     return layout.deliver(result, out)

@@ -14,58 +14,24 @@ SLACK = 128  # elements at the end of a buffer: what aligning its start, or exce
 
 
 class Reader(NamedTuple):
-    """An input, the panel it is read through, and tables of offsets for one phase."""
+    """An input, the panel it is read through, and a phase's tables of offsets."""
 
     source: Any
     channels_last: Any
     panel: Any
-    rows: Any  # of the panel: see _row_offsets
-    pixels: Any  # where the window of each pixel of a full box starts; a smaller box uses the first ones
-    summands: Any  # where each summand (segment of channels, tap, channel) of a window lies from its start
+    rows: Any  # see plan.py for the three
+    pixels: Any
+    summands: Any
 
 
 @internal
-def make_reader(x, channels_last, plan, phase):
+def make_reader(x, channels_last, plan, tables, phase):
     """The reader of x, flat in memory order, for a phase."""
-    header, (n, d, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
-    pixels = np.empty(n.box * d.box * h.box * w.box, np.int64)
-    p = 0
-    for i in range(n.box):
-        for z in range(d.box):
-            for y in range(h.box):
-                start = i * n.pitch + z * d.pixel_pitch + y * h.pixel_pitch
-                for x_ in range(w.box):
-                    pixels[p] = start + x_ * w.pixel_pitch
-                    p += 1
-    summands = np.empty(header.taps * header.channels, np.int64)
-    r = 0
-    for first in range(0, header.channels, max(1, header.segment)):
-        for z in range(d.taps):
-            for y in range(h.taps):
-                start = d.tap_start + z * d.tap_pitch + h.tap_start + y * h.tap_pitch + w.tap_start
-                for x_ in range(w.taps):
-                    for c in range(first, min(header.channels, first + header.segment)):
-                        summands[r] = start + x_ * w.tap_pitch + c * header.pitch
-                        r += 1
-    rows = _row_offsets(plan, phase)
-    return Reader(pointer(x, 0), channels_last, np.empty(header.panel + SLACK, x.dtype), rows, pixels, summands)
-
-
-@internal
-def _row_offsets(plan, phase):
-    """table[i] = where pixel i of a run of input pixels goes in a plane of the panel, -1 where nothing reads it.
-
-    A run is all the rows that a full box reads, or one row from the leftmost pixel on that a window reads.
-    """
-    header, (_, _, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
-    width = panel_extent(w, w.box)
-    rows, length, first = (panel_extent(h, h.box), w.size, w.low) if header.many else (1, (width - 1) * w.unit + 1, 0)
-    table = np.empty(rows * length, np.int64)
-    for y in range(rows):
-        for x in range(length):
-            column, rest = divmod(x - first, w.unit)
-            table[y * length + x] = y * h.pitch + column * w.pitch if rest == 0 and 0 <= column < width else -1
-    return table
+    header = phase_header(plan, phase)
+    return Reader(
+        pointer(x, 0), channels_last, np.empty(header.panel + SLACK, x.dtype), pointer(tables, header.rows),
+        pointer(tables, header.pixels), pointer(tables, header.summands),
+    )  # fmt: skip
 
 
 @internal
@@ -114,7 +80,7 @@ def _fill_plane(here, there, reader, plan, phase, first_y, first_x, low, high, l
         for y in range(low, low + 1 if header.many else high):
             source = advance(here, (first_y + y * h.unit) * h.given + (0 if header.many else first_x + skip))
             target = there if header.many else advance(there, y * h.pitch)
-            transpose_run(source, header.given, header.channels, target, pointer(reader.rows, skip), count, 0)
+            transpose_run(source, header.given, header.channels, target, advance(reader.rows, skip), count, 0)
         return
     planes, together = (header.channels, 1) if header.planar else (1, header.channels)
     for c in range(planes):

@@ -87,6 +87,11 @@ class Header(NamedTuple):
     given: int  # elements between channels in the input
     pitch: int  # and in what is read
     panel: int  # elements of a panel
+    kernel_taps: int  # of the whole kernel
+    box_pixels: int  # of a full box
+    pixels: int = 0  # where the phase's tables start: see _pixel_offsets, _summand_offsets and _row_offsets
+    summands: int = 0
+    rows: int = 0
 
 
 FIELDS = len(Axis._fields)
@@ -170,21 +175,40 @@ class Reading(NamedTuple):
     beyond: bool = False  # by whole vectors that may reach beyond the input: never in place
 
 
-@lru_cache(maxsize=256)
+class Plan(NamedTuple):
+    """A pass's numbers for kernels: int64 (phases, 5, FIELDS), a phase's rows being its Header and its axes (images,
+    depth, height, width); and the tables of offsets that headers point into.
+    """
+
+    numbers: npt.NDArray[np.int64]
+    tables: npt.NDArray[np.int64]
+
+    def header(self, phase: int = 0) -> Header:
+        """The phase's header."""
+        return Header(*map(int, self.numbers[phase, 0, : len(Header._fields)]))
+
+
+@lru_cache(maxsize=64)
 def make_plan(
     window: Window, backward: bool, images: int, channels: int, groups: int, itemsize: int, reading: Reading
-) -> npt.NDArray[np.int64]:
-    """The plan of a pass over an input with this many channels per group: int64 (phases, 5, FIELDS).
+) -> Plan:
+    """The plan of a pass over an input with this many channels per group.
 
-    Its rows are a :class:`Header` and the axes (images, depth, height, width). Where the input's order and padding
-    allow, it is read in place.
+    Where the input's order and padding allow, it is read in place.
     """
-    rows = [_plan_phase(axes, images, channels, groups, itemsize, reading) for axes in _phases(window, backward)]
-    plan = np.zeros((len(rows), 5, FIELDS), np.int64)
-    for phase, (header, *axes) in zip(plan, rows, strict=True):
-        phase[0, : len(header)] = header
-        phase[1:] = axes
-    plan.setflags(write=False)
+    phases = [_plan_phase(axes, images, channels, groups, itemsize, reading) for axes in _phases(window, backward)]
+    numbers, tables, size = np.zeros((len(phases), 5, FIELDS), np.int64), [], 0
+    for row, (header, *axes) in zip(numbers, phases, strict=True):
+        places = []
+        for table in (_pixel_offsets(*axes), _summand_offsets(header, *axes), _row_offsets(header, *axes)):
+            places.append(size)
+            tables.append(table)
+            size += table.size
+        row[0, : len(header)] = header._replace(pixels=places[0], summands=places[1], rows=places[2])
+        row[1:] = axes
+    plan = Plan(numbers, np.concatenate(tables))
+    for array in plan:
+        array.setflags(write=False)
     return plan
 
 
@@ -208,6 +232,7 @@ def _plan_phase(
         taps, math.prod(axis.parts for axis in (n, *placed)), channels, _segment(taps, channels), in_place, planar,
         placed[2].parts == 1 and placed[1].unit == 1, given[4], pitch[4],
         0 if in_place else max(box[0] * pitch[0], channels * pitch[4]),
+        math.prod(axis.kernel_size for axis in axes), math.prod(box),
     )  # fmt: skip
     return header, n, *placed
 
@@ -250,6 +275,44 @@ def _place(axis: Axis, box: int, given: int, pitch: int, in_place: bool) -> Axis
     )  # fmt: skip
 
 
+# --------------------------------------------------------------------------------------------------------------- tables
+def _grid(*axes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """All sums of one entry of each table, the last table running fastest."""
+    total = np.zeros(1, np.int64)
+    for axis in axes:
+        total = (total[:, None] + axis).reshape(-1)
+    return total
+
+
+def _pixel_offsets(n: Axis, d: Axis, h: Axis, w: Axis) -> npt.NDArray[np.int64]:
+    """Where the window of each pixel of a full box starts; a smaller box uses the first entries."""
+    return _grid(np.arange(n.box) * n.pitch, *(np.arange(a.box) * a.pixel_pitch for a in (d, h, w)))
+
+
+def _summand_offsets(header: Header, n: Axis, d: Axis, h: Axis, w: Axis) -> npt.NDArray[np.int64]:
+    """Where each summand (segment of channels, tap, channel) of a window lies from its start."""
+    taps = _grid(*(a.tap_start + np.arange(a.taps) * a.tap_pitch for a in (d, h, w)))
+    channels = np.arange(header.channels) * header.pitch
+    firsts = range(0, header.channels, max(1, header.segment))
+    segments = [_grid(taps, channels[first : first + header.segment]) for first in firsts]
+    return np.concatenate(segments) if segments else taps[:0]
+
+
+def _row_offsets(header: Header, n: Axis, d: Axis, h: Axis, w: Axis) -> npt.NDArray[np.int64]:
+    """Where each pixel of a run of input pixels goes in a plane of the panel, -1 where nothing reads it.
+
+    A run is all the rows that a full box reads, or one row from the leftmost pixel on that a window reads.
+    """
+    if header.in_place or header.planar:
+        return np.zeros(0, np.int64)
+    width = w.extent(w.box)
+    length, first = (w.size, w.low) if header.many else ((width - 1) * w.unit + 1, 0)
+    column, rest = np.divmod(np.arange(length) - first, w.unit)
+    inside = (rest == 0) & (column >= 0) & (column < width)
+    rows = np.arange(h.extent(h.box) if header.many else 1) * h.pitch
+    return np.where(inside, rows[:, None] + column * w.pitch, -1).reshape(-1)
+
+
 # ------------------------------------------------------------------------------------------------- inside compiled code
 class Box(NamedTuple):
     """A piece of a phase's grid: its first image and pixel, and its size."""
@@ -270,7 +333,8 @@ def phase_header(plan, phase):
     """The phase's :class:`Header`."""
     row = plan[phase, 0]
     return Header(
-        row[0], row[1], row[2], row[3], row[4] != 0, row[5] != 0, row[6] != 0, row[7], row[8], row[9]
+        row[0], row[1], row[2], row[3], row[4] != 0, row[5] != 0, row[6] != 0, row[7], row[8], row[9], row[10], row[11],
+        row[12], row[13], row[14],
     )  # fmt: skip
 
 

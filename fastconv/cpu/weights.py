@@ -52,9 +52,8 @@ class Weight(NamedTuple):
 @inlined
 def make_weight(memory, backward, lanes, plan):
     """The weight of a plan whose output has ``lanes`` channels per group."""
-    _, d, h, w = phase_axes(plan, 0)
-    taps = d.kernel_size * h.kernel_size * w.kernel_size
-    return Weight(memory, backward, lanes, phase_header(plan, 0).channels, taps)
+    header = phase_header(plan, 0)
+    return Weight(memory, backward, lanes, header.channels, header.kernel_taps)
 
 
 @inlined
