@@ -68,7 +68,7 @@ def global_avg_pool_backward(grad_out: Array, input_shape: Sequence[int]) -> Arr
     grad_out : ndarray of float32 or float64, shape (N, C)
         Gradient with respect to the means.
     input_shape : tuple of int
-        Shape of the forward pass's input, (N, C, *spatial).
+        Shape of the forward pass's input, (N, C, ...).
 
     Returns
     -------
@@ -147,7 +147,7 @@ def global_max_pool(x: Array, return_indices: bool = False) -> Array | MaxPooled
     backend = _dispatch.backend(x=x)
     _check(x)
     y, indices = backend.global_max_pool_forward(x)
-    return MaxPooled(y, indices) if return_indices else y  # type: ignore[no-any-return]
+    return MaxPooled(y, indices) if return_indices else y
 
 
 def global_max_pool_backward(grad_out: Array, indices: Array, input_shape: Sequence[int]) -> Array:
@@ -162,7 +162,7 @@ def global_max_pool_backward(grad_out: Array, indices: Array, input_shape: Seque
     indices : ndarray of int64, shape (N, C)
         Positions of the maxima, as ``global_max_pool(..., return_indices=True)`` gives them.
     input_shape : tuple of int
-        Shape of the forward pass's input, (N, C, *spatial).
+        Shape of the forward pass's input, (N, C, ...).
 
     Returns
     -------

@@ -204,9 +204,9 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
 
     Parameters
     ----------
-    logits : ndarray of float32 or float64, shape (N, K), (N, K, *spatial) or (K,)
+    logits : ndarray of float32 or float64, shape (N, K), (N, K, ...) or (K,)
         Scores of K classes, before any softmax, in any memory order.
-    labels : ndarray of an integer dtype, shape (N,), (N, *spatial) or ()
+    labels : ndarray of an integer dtype, shape (N,), (N, ...) or ()
         Indices of the right classes, from 0 to K - 1, or ``ignore_index``.
     reduction : {"mean", "sum", "none"}, default "mean"
         What becomes of the losses. The mean is over the items that are not ignored; the mean of no items (an empty
@@ -266,9 +266,9 @@ def cross_entropy_backward(logits: Array, labels: Array, *, reduction: str = "me
 
     Parameters
     ----------
-    logits : ndarray of float32 or float64, shape (N, K), (N, K, *spatial) or (K,)
+    logits : ndarray of float32 or float64, shape (N, K), (N, K, ...) or (K,)
         Scores of K classes, before any softmax, in any memory order.
-    labels : ndarray of an integer dtype, shape (N,), (N, *spatial) or ()
+    labels : ndarray of an integer dtype, shape (N,), (N, ...) or ()
         Indices of the right classes, from 0 to K - 1, or ``ignore_index``.
     reduction : {"mean", "sum", "none"}, default "mean"
         Reduction of the forward pass. With "none" every item's loss has its own gradient, which is that of the sum.

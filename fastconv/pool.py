@@ -195,12 +195,14 @@ def avg_pool2d(
 
     Parameters
     ----------
-    x, kernel_size, stride, padding, dilation, ceil_mode
+    x, kernel_size, stride, padding, ceil_mode
         As in :func:`max_pool2d`.
     count_include_pad : bool, default True
         Whether elements in the padding count. What a window of ``ceil_mode`` covers beyond the padding never counts.
     divisor_override : int, optional
         A divisor for all windows.
+    dilation : int or (int, int), default 1
+        As in :func:`max_pool2d`.
     out : ndarray of the result's shape and x's dtype, optional
         Where to write the result, in any memory order; it is returned.
 
@@ -462,7 +464,7 @@ def _avg_pool(
     )
     if not unbatched:
         return y
-    return y[0] if out is None else out  # type: ignore[no-any-return]
+    return y[0] if out is None else out
 
 
 def _avg_pool_backward(
@@ -487,4 +489,4 @@ def _avg_pool_backward(
     grad_x: Array = backend.sum_pool_backward(
         _with_batch(grad_out, unbatched), (1, *shape) if unbatched else shape, window, bool(count_include_pad), divisor
     )
-    return grad_x[0] if unbatched else grad_x  # type: ignore[no-any-return]
+    return grad_x[0] if unbatched else grad_x
