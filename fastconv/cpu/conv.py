@@ -211,13 +211,13 @@ def _convolve(
         return layout.deliver(result, out)
     plan = make_plan(*args, Reading(channels_last, planar=not channels_last and channels < lanes(x.itemsize)))
     packed = np.empty(0, x.dtype)
-    if plan.numbers[:, 0, 1].max() > FEW_BOXES:
+    if plan.most_boxes > FEW_BOXES:
         packed = pack(raw, backward, out_channels, groups, plan.numbers)
-    operations = result.size * channels * plan.header().taps
+    operations = result.size * channels * plan.header.taps
     launch(
         conv_core, max(1, operations >> 19), source, channels_last, raw, packed, backward,
         _padded_bias(bias, groups, out_channels, x.dtype), floor,
-        layout.flat_target(result, channels_last), channels_last, *plan, groups, out_channels,
+        layout.flat_target(result, channels_last), channels_last, plan.numbers, plan.tables, groups, out_channels,
     )  # fmt: skip
     return layout.deliver(result, out)
 

@@ -150,7 +150,20 @@ def convolve_pixels(
     """Convolve flat channels-first arrays."""
     if bias is None:
         bias = np.zeros(groups * out_channels, x.dtype)
-    operations = out.size * plan.header().channels * plan.header().taps
+    operations = out.size * plan.header.channels * plan.header.taps
     bias = np.ascontiguousarray(bias).view(np.ndarray)
     bias.setflags(write=False)
-    launch(pixels_core, max(1, operations >> 19), x, weight, backward, bias, floor, out, *plan, groups, out_channels)
+    launch(
+        pixels_core,
+        max(1, operations >> 19),
+        x,
+        weight,
+        backward,
+        bias,
+        floor,
+        out,
+        plan.numbers,
+        plan.tables,
+        groups,
+        out_channels,
+    )

@@ -312,13 +312,13 @@ def conv_backward_weight(
     )
     runs, rows, channels = (1, in_channels * taps, out_channels) if out_lanes else (taps, out_channels, in_channels)
     size = runs * -(-rows // ROWS) * ROWS * padded_channels(channels, x.itemsize) * groups
-    boxes = plan.header().boxes
+    boxes = plan.header.boxes
     few = boxes == 1 and not out_lanes
     slices = max(1, min(MAX_SLICES, SLICE_BYTES // result.nbytes, boxes))  # sums depend on it: no word of the machine
     sums, target = np.empty((0 if few else slices * size) + SLACK, x.dtype), layout.flat_target(result, False)
     launch(
         weight_sums_core, max(1, grad_out.size * in_channels * taps >> 19), source, x_last, grads, grad_last, sums,
-        target if few else target[:0], *plan, groups, out_channels, out_lanes, slices,
+        target if few else target[:0], plan.numbers, plan.tables, groups, out_channels, out_lanes, slices,
     )  # fmt: skip
     if not few:
         launch(

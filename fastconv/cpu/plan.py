@@ -176,16 +176,12 @@ class Reading(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A pass's numbers for kernels: int64 (phases, 5, FIELDS), a phase's rows being its Header and its axes (images,
-    depth, height, width); and the tables of offsets that headers point into.
-    """
+    """A pass in numbers, for kernels and for those who start them."""
 
-    numbers: npt.NDArray[np.int64]
-    tables: npt.NDArray[np.int64]
-
-    def header(self, phase: int = 0) -> Header:
-        """The phase's header."""
-        return Header(*map(int, self.numbers[phase, 0, : len(Header._fields)]))
+    numbers: npt.NDArray[np.int64]  # (phases, 5, FIELDS): a phase's Header, and its axes from the images on
+    tables: npt.NDArray[np.int64]  # of offsets, which headers point into
+    header: Header  # of the first phase
+    most_boxes: int  # of a phase
 
 
 @lru_cache(maxsize=64)
@@ -206,9 +202,9 @@ def make_plan(
             size += table.size
         row[0, : len(header)] = header._replace(pixels=places[0], summands=places[1], rows=places[2])
         row[1:] = axes
-    plan = Plan(numbers, np.concatenate(tables))
-    for array in plan:
-        array.setflags(write=False)
+    plan = Plan(numbers, np.concatenate(tables), phases[0][0], max(header.boxes for header, *_ in phases))
+    plan.numbers.setflags(write=False)
+    plan.tables.setflags(write=False)
     return plan
 
 
