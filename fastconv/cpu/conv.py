@@ -47,7 +47,8 @@ class Scratch(NamedTuple):
     tail: Any  # pixel offsets of a last tile
     rows: Any  # offsets of a segment's packed rows
     planes: Any  # offsets of the output's channels
-    pixels: Any
+    pixels: Any  # see store_tile for the two
+    square: Any
 
 
 @compiled
@@ -93,7 +94,8 @@ def _make_scratch(x, width, header, taps, packing):
         np.empty(ROWS, np.int64),
         np.empty(depth, np.int64),
         np.empty(MAX_VECTORS * width, np.int64),
-        np.empty(pixels, np.int64),
+        np.arange(0, (pixels + width) * width, width),
+        np.empty(width * width, x.dtype),
     )
 
 
@@ -135,7 +137,7 @@ def _multiply_block(panel, reader, weight, ready, packing, lanes, bias, floor, t
             store_tile(
                 advance(tiles, (p - start) * pitch), pitch, end - p, target, box.n + image, channel, channels,
                 advance(bias, lane), floor, box.grid + p - image * plane, pointer(scratch.planes, 0),
-                pointer(scratch.pixels, 0),
+                pointer(scratch.pixels, 0), pointer(scratch.square, 0),
             )  # fmt: skip
             p = end
 

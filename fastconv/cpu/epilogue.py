@@ -42,35 +42,43 @@ def expect_tile(target, image, channel, channels, first, count, part, parts):
 
 
 @internal
-def store_tile(tile, pitch, count, target, image, channel, channels, bias, floor, first, to, offsets):
+def store_tile(tile, pitch, count, target, image, channel, channels, bias, floor, first, to, offsets, square):
     """out[image, channel + c, first + p] = max(tile[p * pitch + c] + bias[c], floor) for p < count, c < channels.
 
-    ``first`` counts pixels of the grid; ``to[c]`` is c times the output's plane, -1 from ``channels`` on; ``offsets``
-    is scratch for ``count`` ints.
+    ``first`` counts pixels of the grid; ``to[c]`` is c times the output's plane, -1 from ``channels`` on. ``offsets``
+    is scratch for ``count`` ints with a vector of 0, width, 2 * width, ... in front; ``square`` for width x width.
     """
     width = lanes_at(tile)
-    if not target.channels_last and target.whole and count >= width:
-        there = advance(target.address, (image * target.all_channels + channel) * target.plane + first)
-        for c in range(0, channels, width):
-            for start in range(0, count, width):
-                p = min(start, count - width)
-                source = advance(tile, p * pitch + c)
-                transpose_epilogue(source, pitch, width, advance(there, p), advance(to, c), advance(bias, c), floor)
-        return
-    _grid_offsets(target, first, count, offsets)
+    places = advance(offsets, width)
+    if target.channels_last or not target.whole or count < width:
+        _grid_offsets(target, first, count, places)
     if target.channels_last:
         there = advance(target.address, image * target.plane * target.all_channels + channel)
         for p in range(count):
-            pixel, row = advance(there, offsets[p] * target.all_channels), advance(tile, p * pitch)
+            pixel, row = advance(there, places[p] * target.all_channels), advance(tile, p * pitch)
             for c in range(channels):
                 value = row[c] + bias[c]
                 pixel[c] = floor if value < floor else value
         return
-    for c in range(channels):  # stores walk along rows; the tile's lines they read stay in L1 for the next channel
-        row = advance(target.address, (image * target.all_channels + channel + c) * target.plane)
-        for p in range(count):
-            value = tile[p * pitch + c] + bias[c]
-            row[offsets[p]] = floor if value < floor else value
+    there = advance(target.address, (image * target.all_channels + channel) * target.plane)
+    if count < width:
+        for c in range(channels):
+            row = advance(there, c * target.plane)
+            for p in range(count):
+                value = tile[p * pitch + c] + bias[c]
+                row[places[p]] = floor if value < floor else value
+        return
+    for c in range(0, channels, width):
+        for start in range(0, count, width):
+            p = min(start, count - width)
+            into = advance(there, first + p) if target.whole else square
+            rows = advance(to, c) if target.whole else offsets
+            transpose_epilogue(advance(tile, p * pitch + c), pitch, width, into, rows, advance(bias, c), floor)
+            if not target.whole:
+                for k in range(min(width, channels - c)):
+                    row = advance(there, (c + k) * target.plane)
+                    for q in range(width):
+                        row[places[p + q]] = square[k * width + q]
 
 
 @internal
