@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-SLOT = 0.01  # seconds that a contender is timed for in a round, at least one call
+SLOT = 0.03  # seconds that a contender is timed for in a round, at least one call: the first ones pay for the change
 REST = 0.005  # seconds before it: threads of the one before may spin for some milliseconds
 
 
