@@ -231,7 +231,7 @@ def layer_header(peers: list[str]) -> list[str]:
     return [*header, "best ratio"]
 
 
-WIDTHS = (18, 23, 9, 7, 8, 7)
+WIDTHS = (19, 23, 9, 7, 8, 7)
 
 
 def print_row(row: list[str], widths: tuple[int, ...] = WIDTHS) -> None:
