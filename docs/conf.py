@@ -23,7 +23,10 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
-numpydoc_validation_exclude = {r"Grads", r"MaxPooled"}  # named tuples: the fields are the arguments they are named after
+numpydoc_validation_exclude = {
+    r"Grads",
+    r"MaxPooled",
+}  # named tuples: the fields are the arguments they are named after
 numpydoc_validation_checks = {"GL06", "GL07", "PR01", "PR02", "PR03", "RT01", "SS01"}
 
 sphinx_gallery_conf = {
