@@ -73,3 +73,19 @@ def test_figures_go_to_figures_unless_told_otherwise(name, tmp_path, monkeypatch
         example.main()
     assert stopped.value.code == 0
     assert "--quick" in capsys.readouterr().out
+
+
+def test_filters_become_the_textbooks_strokes():
+    """The claim of ``x_and_o.py``, which its short form is too short for."""
+    example = load("x_and_o")
+    rng = np.random.default_rng(0)
+    labels, new_labels = rng.integers(0, 2, 3200), rng.integers(0, 2, 2000)
+    drawings, new_drawings = example.draw(labels, rng), example.draw(new_labels, rng)
+    filters, votes, losses = example.train(drawings, labels, epochs=12)
+    *_, scores = example.forward(new_drawings, filters, votes)
+    assert np.mean(scores.argmax(axis=1) == new_labels) >= 0.99
+    assert np.mean(losses[-50:]) < np.mean(losses[:50]) / 3
+    assert [name for name, *_ in example.best_matches(filters)] == ["diagonal", "antidiagonal", "cross"]
+    assert min(correlation for *_, correlation in example.best_matches(filters)) > 0.7
+    at_first, _ = example.initialise(np.random.default_rng(0))
+    assert max(correlation for *_, correlation in example.best_matches(at_first)) < 0.55
