@@ -6,6 +6,8 @@ Each public function is one line over a private one that serves any number of sp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from types import NoneType
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -383,12 +385,23 @@ def sum_pool2d_backward(
 
 
 # ------------------------------------------------------------------------------------------- any number of spatial axes
-def _window(name: str, sizes: tuple[int, ...], kernel_size: Sizes, stride: Sizes | None, *options: Any) -> Window:
-    """Check the window on spatial axes of these sizes; ``options`` are padding, dilation and ceil_mode."""
+def _window(name: str, sizes: tuple[int, ...], *arguments: Any) -> Window:
+    """Check the window of these arguments: kernel_size, stride, padding, dilation and ceil_mode, as they were given."""
+    plain = all(type(argument) in (int, bool, str, NoneType) for argument in arguments)
+    return (_window_of_plain_arguments if plain else _checked_window)(name, sizes, *arguments)
+
+
+def _checked_window(
+    name: str, sizes: tuple[int, ...], kernel_size: Sizes, stride: Sizes | None, *options: Any
+) -> Window:
     if min(sizes) < 1:
         raise ValueError(f"{name} must have at least 1 element on each spatial axis, got {sizes}")
     kernel = _checks.integers("kernel_size", kernel_size, len(sizes), 1)
     return _checks.window(sizes, kernel, kernel if stride is None else stride, *options)
+
+
+# The usual arguments are single numbers; checking them again each time would take as long as pooling small arrays does.
+_window_of_plain_arguments = lru_cache(maxsize=1024, typed=True)(_checked_window)
 
 
 def _with_batch(array: Array | None, unbatched: bool) -> Any:

@@ -129,7 +129,7 @@ def conv_backward_bias(grad_out):
     return exact(grad_out).sum(axis=(0, *range(2, np.ndim(grad_out))))
 
 
-# -------------------------------------------------------------------------------------------------------------- pooling
+# ------------------------------------------------------------------------------------------------------------- pooling
 def windows_on_axis(size, kernel, stride, before, after, dilation, ceil_mode):
     """The coordinates that each window covers, in and out of the input's 0 ... size - 1.
 
@@ -145,7 +145,7 @@ def windows_on_axis(size, kernel, stride, before, after, dilation, ceil_mode):
 
 
 class Pooling:
-    """The windows of one call: of each output the flat positions of its elements, and the number of those that count."""
+    """The windows of one call: of each output the flat positions of its elements, and how many elements count."""
 
     def __init__(self, size, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True):
         kernel, dilation = per_axis(kernel, len(size)), per_axis(dilation, len(size))

@@ -70,7 +70,7 @@ def cases(draw, ranks=(1, 2, 3), integers=False):
     return Case(draw(strategies.arrangements())(x), (kernel, stride, padding, dilation, ceil_mode), averaging, seed)
 
 
-# --------------------------------------------------------------------------------------------------------------- maximum
+# -------------------------------------------------------------------------------------------------------------- maximum
 @given(cases(), st.sampled_from(["normal", "few values", "nan", "all -inf"]))
 def test_maxima_are_the_naive_ones(case, kind):
     x = case.x.copy()
@@ -244,7 +244,7 @@ def test_nan_and_infinity_stay_in_their_windows():
     np.testing.assert_array_equal(np.argwhere(np.isinf(y)), list(itertools.product((1, 2, 3), (29, 30, 31))))
 
 
-# ----------------------------------------------------------------------------------------- the sizes that kernels divide
+# ---------------------------------------------------------------------------------------- the sizes that kernels divide
 WIDTHS = [*range(1, 36), 63, 64, 65, 129]
 
 
@@ -331,7 +331,7 @@ def test_more_rows_than_one_band_holds():
             )
 
 
-# ---------------------------------------------------------------------------------------------------------- global pools
+# --------------------------------------------------------------------------------------------------------- global pools
 @given(cases(), st.booleans())
 def test_global_pools_are_the_naive_ones(case, with_nan):
     x, size = case.x.copy(), case.x.shape[2:]

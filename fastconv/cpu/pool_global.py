@@ -50,7 +50,7 @@ def _merge(operation, x, plane, size, run, places, fill, cells):
 @compiled
 def global_sum_core(worker, workers, x, y, planes, size, run, zero):
     """The mean of each channel's ``size`` elements."""
-    operation, fill = Operation(False, plus, plus4, plus, plus4, as_is), splat(pointer(x, 0), zero)
+    operation, fill = Operation(False, False, plus, plus4, plus, plus4, as_is), splat(pointer(x, 0), zero)
     lanes, places = np.zeros(VECTOR_BYTES, x.dtype), np.zeros(max(run, VECTOR_BYTES), np.int64)
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         if run > 1:
@@ -70,7 +70,7 @@ def global_sum_core(worker, workers, x, y, planes, size, run, zero):
 @compiled
 def global_max_core(worker, workers, x, y, indices, planes, size, run, lowest):
     """The maximum of each channel's ``size`` elements and where it is."""
-    operation = Operation(True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
+    operation = Operation(True, True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
     fill, count = splat(pointer(x, 0), lowest), lanes_at(pointer(x, 0))
     lanes, positions, places = np.empty(VECTOR_BYTES, x.dtype), np.empty(VECTOR_BYTES, np.int64), _lane_places(run)
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):

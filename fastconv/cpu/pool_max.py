@@ -43,7 +43,7 @@ Array = layout.Array
 @compiled
 def max_core(worker, workers, x, y, plan, planes, lowest):
     """The maxima alone."""
-    operation, none = Operation(False, largest, largest4, largest, largest4, as_is), np.zeros(SLACK, np.int64)
+    operation, none = Operation(False, True, largest, largest4, largest, largest4, as_is), np.zeros(SLACK, np.int64)
     places = np.zeros(plan[SOURCE_COUNT] + SLACK, np.int64)
     scratch = Scratch(rows_of_scratch(plan, lowest), none, parts_of_scratch(plan, lowest), none, places)
     fill = splat(pointer(x, 0), lowest)
@@ -56,7 +56,7 @@ def argmax_core(worker, workers, x, y, indices, plan, planes, lowest):
 
     Rows come in the order of their positions; along a row of their maxima that order is lost, and positions decide.
     """
-    operation = Operation(True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
+    operation = Operation(True, True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
     values, positions = rows_of_scratch(plan, lowest), rows_of_scratch(plan, -1)
     scratch = Scratch(
         values, positions, parts_of_scratch(plan, lowest), parts_of_scratch(plan, -1), places_of_row(plan)
@@ -110,11 +110,20 @@ def max_pool_backward_core(worker, workers, grad_out, indices, grad_x, planes, c
 
 @inlined
 def _scatter(source, position, target, count, size):
-    for j in range(count):
-        at = position[j]
-        if np.uint64(at) >= np.uint64(size):
+    """Add the gradients of one plane, four at a time, while all positions are inside."""
+    limit, whole = np.uint64(size), count - count % 4
+    for j in range(0, whole, 4):
+        a, b, c, d = position[j], position[j + 1], position[j + 2], position[j + 3]
+        if max(np.uint64(a), np.uint64(b), np.uint64(c), np.uint64(d)) >= limit:
             return False
-        target[at] += source[j]
+        target[a] += source[j]
+        target[b] += source[j + 1]
+        target[c] += source[j + 2]
+        target[d] += source[j + 3]
+    for j in range(whole, count):
+        if np.uint64(position[j]) >= limit:
+            return False
+        target[position[j]] += source[j]
     return True
 
 

@@ -21,7 +21,7 @@ BAND_ROWS = 256
 SMALLEST_IN_PARTS = 9  # taps along a row from which a window is made of part windows
 
 
-# --------------------------------------------------------------------------------------------------- windows on one axis
+# -------------------------------------------------------------------------------------------------- windows on one axis
 def taps_inside(start: Any, dilation: int, kernel: int, size: int) -> tuple[Any, Any]:
     """First, and one past the last, of the taps t < kernel with 0 <= start + t * dilation < size, for many starts."""
     first = np.maximum(-(start // dilation), 0)
@@ -57,10 +57,8 @@ def _covering(window: Window, axis: int, positions: int) -> tuple[Table, Table, 
     """The same as if there were outputs without end on both sides: the last output, their number, the step between."""
     stride, dilation, kernel = window.stride[axis], window.dilation[axis], window.kernel_size[axis]
     common = math.gcd(stride, dilation)
-    taps, step = (
-        stride // common,
-        dilation // common,
-    )  # from one tap that meets a position to the next, and their outputs
+    # From one tap that meets a position to the next one, and from its output to the next one's.
+    taps, step = stride // common, dilation // common
     place = np.arange(positions) + window.padding_before[axis]
     tap = place // common * pow(step, -1, taps) % taps  # the first one with tap * dilation = place modulo stride
     tap = np.where(place % common == 0, tap, kernel)
@@ -82,8 +80,8 @@ def _table(first: Any, number: Any, step: int) -> Table:
 def divisors(window: Window, count_include_pad: bool, divisor: int | None) -> tuple[Any, Any]:
     """What a window's sum is divided by: one factor per row of the result, and one per position in it.
 
-    With ``count_include_pad`` the elements of the padding count, but nothing beyond it: with ``ceil_mode`` the last window
-    may reach further. A window of which nothing counts has the sum 0, and the divisor 1.
+    With ``count_include_pad`` the elements of the padding count, but nothing beyond it: with ``ceil_mode`` the last
+    window may reach further. A window of which nothing counts has the sum 0, and the divisor 1.
     """
     if divisor is not None:
         return np.full(math.prod(window.output_size[:2]), float(divisor)), np.ones(window.output_size[2])
@@ -101,22 +99,20 @@ def _counts(window: Window, axis: int, count_include_pad: bool) -> Any:
 @lru_cache(maxsize=256)
 def some_are_empty(window: Window) -> bool:
     """Whether a window lies in the padding with all its elements."""
-    return any(
-        covered(window, axis)[0][window.output_size[axis] :][: window.output_size[axis]].min() == 0 for axis in range(3)
-    )
+    return any(covered(window, axis)[0].reshape(3, -1)[1].min() == 0 for axis in range(3))
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
 # A plan is one int64 array, so that kernels take one argument: these numbers, then the tables of depth and height.
 (
-    SOURCE_ROWS, SOURCE_WIDTH, SOURCE_COUNT, DEPTH, HEIGHT, COUNT, DEPTH_STEP, HEIGHT_STEP, ROW_STEP, KERNEL, PART, STRIDE,
-    DILATION, RUN_COUNT, REPEATS, JUMP, GAP, PITCH, BAND, SEAMLESS, TALL, HEADER,
+    SOURCE_ROWS, SOURCE_WIDTH, SOURCE_COUNT, DEPTH, HEIGHT, COUNT, DEPTH_STEP, HEIGHT_STEP, ROW_STEP, KERNEL, PART,
+    STRIDE, DILATION, RUN_COUNT, REPEATS, JUMP, GAP, PITCH, BAND, SEAMLESS, TALL, HEADER,
 ) = range(22)  # fmt: skip
 
 
 @lru_cache(maxsize=256)
 def forward_plan(window: Window, run: int, lanes: int) -> Table:
-    """How windows are pooled whose positions are ``run`` channels each. A row of scratch has its padding on both sides."""
+    """How windows are pooled whose positions are ``run`` channels each. Rows of scratch have padding on both sides."""
     size, kernel, stride, before, _, dilation, count = (field[2] for field in window)
     (depth, depth_step), (height, height_step) = covered(window, 0), covered(window, 1)
     seamless = run == 1 and before == 0 and dilation * (kernel - 1) < stride and size == stride * count
@@ -155,11 +151,11 @@ def _plan(header: tuple[Any, ...], *tables: Table) -> Table:
 
 
 # ------------------------------------------------------------------------------------------------------------- backward
-# These numbers, the tables of depth and height, and for the phases of the stride along a row the first output, counted from
-# the one at the phase's index, and the number of outputs.
+# These numbers, the tables of depth and height, and for the phases of the stride along a row the first output, counted
+# from the one at the phase's index, and the number of outputs.
 (
-    B_SOURCE_HEIGHT, B_SOURCE_WIDTH, B_SOURCE_ROWS, B_DEPTH, B_HEIGHT, B_WIDTH, B_DEPTH_STEP, B_HEIGHT_STEP, B_WIDTH_STEP,
-    B_ROW_STEP, B_STRIDE, B_PHASES, B_GAP, B_PITCH, B_BAND, B_BAND_ROWS, B_HEADER,
+    B_SOURCE_HEIGHT, B_SOURCE_WIDTH, B_SOURCE_ROWS, B_DEPTH, B_HEIGHT, B_WIDTH, B_DEPTH_STEP, B_HEIGHT_STEP,
+    B_WIDTH_STEP, B_ROW_STEP, B_STRIDE, B_PHASES, B_GAP, B_PITCH, B_BAND, B_BAND_ROWS, B_HEADER,
 ) = range(17)  # fmt: skip
 
 

@@ -3,15 +3,17 @@
     across: s[e] = op over the rows r of x that an output row's windows cover of x[r, e]
     along:  y[j] = op over the taps of s[j * stride + tap * dilation]
 
-``s`` is a row of scratch with what padding stands for around it, so that neither step has an edge to look after. Where an
-operation does not find positions, LLVM deletes all code for them: that is why they are everywhere.
+``s`` is a row of scratch with what padding stands for around it, so that neither step has an edge to look after. Where
+an operation does not find positions, LLVM deletes all code for them: that is why they are everywhere.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fastconv.cpu._jit import inlined
+import numpy as np
+
+from fastconv.cpu._jit import inlined, merged
 from fastconv.cpu.microkernel import advance, lanes_at
 from fastconv.cpu.vector import (
     add,
@@ -28,11 +30,17 @@ from fastconv.cpu.vector import (
     take,
 )
 
+SMALLEST_SHARED = 6  # rows of a window from which outputs are made four at a time
+
 
 class Operation(NamedTuple):
-    """What is done with the elements of a window, step by step; ``find`` says whether positions are wanted."""
+    """What is done with the elements of a window, step by step.
+
+    ``find`` says whether positions are wanted, and ``exact`` whether elements may be combined in any order.
+    """
 
     find: Any
+    exact: Any
     across: Any
     across4: Any
     along: Any
@@ -52,7 +60,7 @@ def move(cells, offset):
     return Cells(advance(cells.values, offset), advance(cells.positions, offset))
 
 
-# ------------------------------------------------------------------------------------------- combining two, and four, elements
+# ---------------------------------------------------------------------------------- combining two elements, or four
 # op(value, position, other, other_position) -> (value, position). Position -1 is that of padding.
 @inlined
 def largest(value, at, other, other_at):
@@ -134,17 +142,24 @@ class Row(NamedTuple):
     width: Any
 
 
-@inlined
+@merged
 def across(operation, x, slabs, rows, row, band, fill, target):
     """Rows of scratch, each from the rows ``slab + row`` of x: one to three rows, the usual cases, as straight code."""
     if slabs.number == 1 and rows.number == 1:
-        _across(operation, x, slabs.first + rows.first, rows.step, 1, row, band, fill, target)
+        _across(operation, x, slabs.first + rows.first, rows.step, np.intp(1), row, band, fill, target)
     elif slabs.number == 1 and rows.number == 2:
-        _across(operation, x, slabs.first + rows.first, rows.step, 2, row, band, fill, target)
+        _across(operation, x, slabs.first + rows.first, rows.step, np.intp(2), row, band, fill, target)
     elif slabs.number == 1 and rows.number == 3:
-        _across(operation, x, slabs.first + rows.first, rows.step, 3, row, band, fill, target)
+        _across(operation, x, slabs.first + rows.first, rows.step, np.intp(3), row, band, fill, target)
     else:
-        _across_any(operation, x, slabs, rows, row, band, fill, target)
+        done = 0
+        shared = operation.exact and slabs.number == 1 and band.source_step == rows.step
+        if shared and rows.number >= SMALLEST_SHARED:  # else rows would be few that four outputs share
+            done = band.rows - band.rows % 4
+            _across_four(operation, x, slabs.first + rows.first, rows, row, band, done, fill, target)
+        slabs = Rows(slabs.first + done * band.source_step, slabs.number, slabs.step)
+        rest = Band(band.rows - done, band.source_step, band.target_step)
+        _across_any(operation, x, slabs, rows, row, rest, fill, move(target, done * band.target_step))
 
 
 @inlined
@@ -163,6 +178,55 @@ def _across(operation, x, first, step, number, row, band, fill, target):
 
 
 @inlined
+def _across_four(operation, x, first, rows, row, band, count, fill, target):
+    """Four rows of scratch at a time, from windows that are one row apart: they share all but three on each side."""
+    step = rows.step
+    for r in range(0, count, 4):
+        for block in range(0, row.count, lanes_at(x)):
+            j, n = max(min(block, row.count - lanes_at(x)), 0), first + r * step
+            source, place = advance(x, j), load_beside(fill, advance(row.places, j))
+            a, a_at = _element(source, n, row, place, fill)
+            b, b_at = _element(source, n + step, row, place, fill)
+            c, c_at = _element(source, n + 2 * step, row, place, fill)
+            b, b_at = operation.along(b, b_at, c, c_at)
+            a, a_at = operation.along(a, a_at, b, b_at)
+            core, at, n = _column(operation, source, n + 3 * step, step, rows.number - 3, row, place, fill)
+            d, d_at = _element(source, n, row, place, fill)
+            e, e_at = _element(source, n + step, row, place, fill)
+            f, f_at = _element(source, n + 2 * step, row, place, fill)
+            e, e_at = operation.along(d, d_at, e, e_at)
+            f, f_at = operation.along(e, e_at, f, f_at)
+            to = move(target, r * band.target_step + j)
+            _put_both(operation, to, a, a_at, core, at, row.count)
+            core_d, core_d_at = operation.along(core, at, d, d_at)
+            _put_both(operation, move(to, band.target_step), b, b_at, core_d, core_d_at, row.count)
+            core_e, core_e_at = operation.along(core, at, e, e_at)
+            _put_both(operation, move(to, 2 * band.target_step), c, c_at, core_e, core_e_at, row.count)
+            _put_both(operation, move(to, 3 * band.target_step), core, at, f, f_at, row.count)
+
+
+@inlined
+def _column(operation, source, n, step, number, row, place, fill):
+    """The elements of ``number`` rows from ``n`` on, combined, and the row after the last one."""
+    value, at = fill, ramp(fill, -1, 0)
+    while number >= 4:
+        other, other_at = _four_elements(operation, source, n, step, row, place, fill)
+        value, at = operation.along(value, at, other, other_at)
+        n, number = n + 4 * step, opaque(number - 4)
+    while number > 0:
+        other, other_at = _element(source, n, row, place, fill)
+        value, at = operation.along(value, at, other, other_at)
+        n, number = n + step, opaque(number - 1)
+    return value, at, n
+
+
+@inlined
+def _put_both(operation, target, value, at, other, other_at, room):
+    value, at = operation.along(value, at, other, other_at)
+    _put(operation, target, value, at, room)
+
+
+@inlined
 def _across_any(operation, x, slabs, rows, row, band, fill, target):
     """Any number of slabs and rows, also none: it starts from padding, which loses against an equal element."""
     for r in range(band.rows):
@@ -172,15 +236,8 @@ def _across_any(operation, x, slabs, rows, row, band, fill, target):
             value, at = fill, ramp(fill, -1, 0)
             slab, left = slabs.first + rows.first + r * band.source_step, slabs.number
             while left > 0:
-                n, still = slab, rows.number
-                while still >= 4:
-                    other, other_at = _four_elements(operation, source, n, rows.step, row, place, fill)
-                    value, at = operation.along(value, at, other, other_at)
-                    n, still = n + 4 * rows.step, opaque(still - 4)
-                while still > 0:
-                    other, other_at = _element(source, n, row, place, fill)
-                    value, at = operation.along(value, at, other, other_at)
-                    n, still = n + rows.step, opaque(still - 1)
+                other, other_at, _ = _column(operation, source, slab, rows.step, rows.number, row, place, fill)
+                value, at = operation.along(value, at, other, other_at)
                 slab, left = slab + slabs.step, opaque(left - 1)
             _put(operation, move(target, r * band.target_step + j), value, at, row.count)
 
@@ -222,22 +279,22 @@ class Line(NamedTuple):
     jump: Any
 
 
-@inlined
+@merged
 def along(operation, parts, source, line, band, fill, factors, top, target):
     """Rows of the result from rows of scratch; the usual kernels and strides are constants for the compiler."""
     if line.kernel == 2 and line.stride == 2:
-        _along(operation, source, line, 2, 2, band, fill, factors, top, target)
+        _along(operation, source, line, np.intp(2), np.intp(2), band, fill, factors, top, target)
     elif line.kernel == 3 and line.stride == 2:
-        _along(operation, source, line, 3, 2, band, fill, factors, top, target)
+        _along(operation, source, line, np.intp(3), np.intp(2), band, fill, factors, top, target)
     elif line.kernel == 2 and line.stride == 1:
-        _along(operation, source, line, 2, 1, band, fill, factors, top, target)
+        _along(operation, source, line, np.intp(2), np.intp(1), band, fill, factors, top, target)
     elif line.kernel == 3 and line.stride == 1:
-        _along(operation, source, line, 3, 1, band, fill, factors, top, target)
+        _along(operation, source, line, np.intp(3), np.intp(1), band, fill, factors, top, target)
     else:
         _along_any(operation, parts, source, line, band, fill, factors, top, target)
 
 
-@inlined
+@merged
 def part_windows(operation, source, line, count, fill, factors, target):
     """Windows of ``line.part`` taps at each of ``count`` elements of scratch, for larger ones to be made of."""
     flat = Line(line.part, 1, 1, line.dilation, count, 1, 0)
@@ -262,7 +319,7 @@ def _along(operation, source, line, kernel, stride, band, fill, factors, top, ta
 
 @inlined
 def _along_any(operation, parts, source, line, band, fill, factors, top, target):
-    """Windows of any size: made of ``parts``, which are windows of ``line.part`` taps, and of the taps these leave over."""
+    """Windows of any size: made of ``parts``, which are windows of ``line.part`` taps, and of the taps left over."""
     whole, step = line.kernel // line.part, line.dilation * line.part
     for r in range(band.rows):
         for run in range(line.repeats):

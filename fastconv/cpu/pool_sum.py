@@ -45,7 +45,7 @@ FACTOR, DIVISOR, DIVISORS, NOTHING = range(4)
 
 
 class Factors(NamedTuple):
-    """What sums are multiplied or divided by: one number, or one per row of a plane times one per element of the row."""
+    """What sums are multiplied or divided by: one number, or one per row of a plane times one per element of it."""
 
     kind: Any
     rows: Any
@@ -68,7 +68,7 @@ def divided(value, factors, row, j):
 
 @compiled
 def sum_core(worker, workers, x, y, numbers, kind, plan, planes, zero):
-    operation, none = Operation(False, plus, plus4, plus, plus4, divided), np.zeros(SLACK, np.int64)
+    operation, none = Operation(False, False, plus, plus4, plus, plus4, divided), np.zeros(SLACK, np.int64)
     places = np.zeros(plan[p.SOURCE_COUNT] + SLACK, np.int64)
     scratch = Scratch(rows_of_scratch(plan, zero), none, parts_of_scratch(plan, zero), none, places)
     rows, fill = plan[p.DEPTH] * plan[p.HEIGHT], splat(pointer(x, 0), zero)
@@ -162,7 +162,7 @@ def _spread(values, phases, count, run, fill, target):
     elif phases.stride == 1:
         for j in range(0, count, lanes_at(values)):
             if phases.number[0] == 3:
-                value = _constant_sum(values, j + phases.first[0], phases.step, 3)
+                value = _constant_sum(values, j + phases.first[0], phases.step, np.intp(3))
             else:
                 value = _phase_sum(values, phases, 0, 1, j, fill)
             store_first(advance(target, j), value, count - j)
@@ -178,11 +178,11 @@ def _spread_pairs(values, phases, count, fill, target):
     for j in range(0, (count + 1) // 2, lanes_at(values)):
         first, second = j + phases.first[0], j + phases.first[1]
         if evens == 1 and odds == 1:
-            even, odd = _constant_sum(values, first, step, 1), _constant_sum(values, second, step, 1)
+            even, odd = _constant_sum(values, first, step, np.intp(1)), _constant_sum(values, second, step, np.intp(1))
         elif evens == 1 and odds == 2:
-            even, odd = _constant_sum(values, first, step, 1), _constant_sum(values, second, step, 2)
+            even, odd = _constant_sum(values, first, step, np.intp(1)), _constant_sum(values, second, step, np.intp(2))
         elif evens == 2 and odds == 1:
-            even, odd = _constant_sum(values, first, step, 2), _constant_sum(values, second, step, 1)
+            even, odd = _constant_sum(values, first, step, np.intp(2)), _constant_sum(values, second, step, np.intp(1))
         else:
             even, odd = _phase_sum(values, phases, 0, 1, j, fill), _phase_sum(values, phases, 1, 1, j, fill)
         _store_pairs(even, odd, advance(target, 2 * j), count - 2 * j)
@@ -250,7 +250,7 @@ def _rows_needed(plan, top, bottom):
 
 @inlined
 def _spread_band(source, numbers, plan, d, low, high, run, fill, scaled, spread):
-    """The rows from ``low`` to ``high``, spread. All are scaled before the first is read again: its stores are done then."""
+    """The rows from ``low`` to ``high``, spread. All are scaled before one is read again: its stores are done then."""
     slab_table, phase_table = pointer(plan, p.B_HEADER), p.B_HEADER + 3 * (plan[p.B_DEPTH] + plan[p.B_HEIGHT])
     slabs = Rows(slab_table[d], slab_table[plan[p.B_DEPTH] + d], plan[p.B_DEPTH_STEP])
     factors = Factors(DIVISORS, pointer(numbers, 0), 0, pointer(numbers, plan[p.B_SOURCE_ROWS]))
@@ -269,7 +269,7 @@ def _spread_band(source, numbers, plan, d, low, high, run, fill, scaled, spread)
 def _sum_band(rows, plan, low, top, bottom, run, fill, target):
     """The rows of the result from ``top`` to ``bottom``, each the sum of some spread rows."""
     table, height, count = pointer(plan, p.B_HEADER + 3 * plan[p.B_DEPTH]), plan[p.B_HEIGHT], plan[p.B_WIDTH] * run
-    operation, row = Operation(False, plus, plus4, plus, plus4, as_is), Row(count, rows.positions, 0)
+    operation, row = Operation(False, False, plus, plus4, plus, plus4, as_is), Row(count, rows.positions, 0)
     i = top
     while i < bottom:
         alike = min(bottom - i, table[2 * height + i])

@@ -1,8 +1,8 @@
 """Vectors as values inside compiled code: what loops over short rows need and the loop vectoriser does not give.
 
 ``load`` takes one register of consecutive elements from a pointer, and vectors are then added, compared, selected and
-stored. Rows of 5, 14 or 28 elements are common in pooling; there the vectoriser's scalar remainder costs more than the row,
-and a masked vector is one step. Like the micro-kernel this is LLVM vector IR for the host's width.
+stored. Rows of 5, 14 or 28 elements are common in pooling; there the vectoriser's scalar remainder costs more than the
+row, and a masked vector is one step. Like the micro-kernel this is LLVM vector IR for the host's width.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _suffix(kind: Any) -> str:
     return f"v{kind.count}{'f32' if element == ir.FloatType() else 'f64' if element == ir.DoubleType() else element}"
 
 
-# -------------------------------------------------------------------------------------------------- emitted instructions
+# ------------------------------------------------------------------------------------------------- emitted instructions
 def _at(builder: Any, pointer: Any, kind: Any) -> Any:
     return builder.bitcast(pointer, kind.as_pointer())
 
@@ -228,7 +228,7 @@ def store_every(typingctx: Any, target: Any, stride: Any, value: Any, count: Any
     return types.void(target, types.intp, value, types.intp), codegen
 
 
-# ----------------------------------------------------------------------------------------------------- making and mixing
+# ---------------------------------------------------------------------------------------------------- making and mixing
 @intrinsic  # type: ignore[untyped-decorator]
 def opaque(typingctx: Any, number: Any) -> Any:
     """``number``, of which LLVM knows nothing more: a loop that counts with it is not unrolled.
