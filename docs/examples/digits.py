@@ -111,12 +111,14 @@ def backward(images, labels, p, a):
     grad_logits = fc.cross_entropy_backward(a.logits, labels)
     dense = fc.linear_backward(grad_logits, a.pool2.reshape(len(images), -1), p.weight3)
 
-    grad_conv2 = fc.max_pool2d_backward(dense.x.reshape(a.pool2.shape), a.indices2, a.conv2.shape)
-    layer2 = fc.conv2d_backward(fc.relu_backward(grad_conv2, a.conv2), a.pool1, p.weight2, padding=1)
+    grad_pool2 = dense.x.reshape(a.pool2.shape)
+    grad_conv2 = fc.relu_backward(fc.max_pool2d_backward(grad_pool2, a.indices2, a.conv2.shape), a.conv2)
+    layer2 = fc.conv2d_backward(grad_conv2, a.pool1, p.weight2, padding=1)
 
-    grad_conv1 = fc.max_pool2d_backward(layer2.x, a.indices1, a.conv1.shape)
-    layer1 = fc.conv2d_backward(fc.relu_backward(grad_conv1, a.conv1), images, p.weight1, padding=2)
-    return Parameters(layer1.weight, layer1.bias, layer2.weight, layer2.bias, dense.weight, dense.bias)
+    grad_conv1 = fc.relu_backward(fc.max_pool2d_backward(layer2.x, a.indices1, a.conv1.shape), a.conv1)
+    weight1 = fc.conv2d_backward_weight(grad_conv1, images, p.weight1.shape, padding=2)
+    bias1 = grad_conv1.sum(axis=(0, 2, 3))  # and nothing needs the gradient with respect to the images
+    return Parameters(weight1, bias1, layer2.weight, layer2.bias, dense.weight, dense.bias)
 
 
 # %%
