@@ -323,9 +323,9 @@ def _conv(
     _checks.output(out, shape, x.dtype)
     y: Array
     if x.ndim == rank + 2:
-        y = backend.conv_forward(x, weight, bias, window, groups, relu, out)
+        y = backend.conv_forward(x, weight, bias, window, groups, relu, out, algorithm)
         return y
-    y = backend.conv_forward(x[np.newaxis], weight, bias, window, groups, relu, _with_batch(out))
+    y = backend.conv_forward(x[np.newaxis], weight, bias, window, groups, relu, _with_batch(out), algorithm)
     return y[0] if out is None else out
 
 
@@ -353,7 +353,7 @@ def _conv_backward(
     unbatched = x.ndim == rank + 1
     if unbatched:
         grad_out, x = grad_out[np.newaxis], x[np.newaxis]
-    grad_x = backend.conv_backward_input(grad_out, weight, x.shape, window, groups, None)
+    grad_x = backend.conv_backward_input(grad_out, weight, x.shape, window, groups, None, algorithm)
     grad_weight = backend.conv_backward_weight(grad_out, x, weight.shape, window, groups, None)
     return ConvGrads(grad_x[0] if unbatched else grad_x, grad_weight, backend.conv_backward_bias(grad_out))
 
@@ -382,10 +382,10 @@ def _conv_backward_input(
     _checks.output(out, input_shape, weight.dtype)
     grad_x: Array
     if len(input_shape) == rank + 2:
-        grad_x = backend.conv_backward_input(grad_out, weight, input_shape, window, groups, out)
+        grad_x = backend.conv_backward_input(grad_out, weight, input_shape, window, groups, out, algorithm)
         return grad_x
     grad_x = backend.conv_backward_input(
-        grad_out[np.newaxis], weight, (1, *input_shape), window, groups, _with_batch(out)
+        grad_out[np.newaxis], weight, (1, *input_shape), window, groups, _with_batch(out), algorithm
     )
     return grad_x[0] if out is None else out
 

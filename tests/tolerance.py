@@ -2,8 +2,9 @@
 
 import numpy as np
 
-# Growth of the error over that of the plain sum, by algorithm.
-GROWTH = {"direct": 1.0}
+# Growth of the error over that of the plain sum, by algorithm. Winograd's is 7.9 squared: on an axis, the largest sum
+# of |A| |G| |B| for a result, over its three terms. What goes into a result's error is all of its tile.
+GROWTH = {"direct": 1.0, "winograd": 63.0}
 
 
 def tolerance(dtype, length, algorithm="direct"):
@@ -18,6 +19,8 @@ def tolerance(dtype, length, algorithm="direct"):
 
 def assert_close(actual, expected, magnitude, length, algorithm="direct"):
     """``actual`` is ``expected`` within the tolerance of its dtype; ``magnitude`` sums the terms' magnitudes."""
+    if algorithm == "winograd" and np.size(magnitude):
+        magnitude = np.max(magnitude)
     allowed = (
         tolerance(actual.dtype, length, algorithm) * magnitude + length * np.finfo(actual.dtype).smallest_subnormal
     )

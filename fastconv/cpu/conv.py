@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu import layout
+from fastconv.cpu import layout, winograd
 from fastconv.cpu._jit import compiled, internal, launch, merged
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
@@ -179,31 +179,38 @@ def _multiply(
 
 # ------------------------------------------------------------------------------------------------------------ in Python
 def conv_forward(
-    x: Any, weight: Any, bias: Any, window: Window, groups: int, relu: bool = False, out: Any = None
-) -> Any:
+    x: Any, weight: Any, bias: Any, window: Window, groups: int, relu: bool = False, out: Any = None,
+    algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """The convolution of x (N, C, *spatial) with weight (O, C / groups, *K), plus bias, then ReLU."""
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
-    return _convolve(x, weight, bias, shape, window, False, groups, weight.shape[1], relu, out)
+    return _convolve(x, weight, bias, shape, window, False, groups, weight.shape[1], relu, out, algorithm)
 
 
 def conv_backward_input(
-    grad_out: Any, weight: Any, input_shape: tuple[int, ...], window: Window, groups: int, out: Any = None
-) -> Any:
+    grad_out: Any, weight: Any, input_shape: tuple[int, ...], window: Window, groups: int, out: Any = None,
+    algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its input."""
     in_channels = weight.shape[0] // groups
-    return _convolve(grad_out, weight, None, input_shape, window, True, groups, in_channels, False, out)
+    return _convolve(grad_out, weight, None, input_shape, window, True, groups, in_channels, False, out, algorithm)
 
 
 def _convolve(
     x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, backward: bool, groups: int, channels: int,
-    relu: bool, out: Any,
+    relu: bool, out: Any, algorithm: str,
 ) -> Any:  # fmt: skip
+    by_winograd = winograd.chosen(algorithm, window, backward, channels, shape[1] // groups, x.ndim - 2)
     source, channels_last = layout.flat(x)
     if math.prod(shape) == 0:
         return layout.deliver(layout.empty(shape, x.dtype, channels_last), out)
     out_channels, raw = shape[1] // groups, read_only(weight)
     result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
     floor = x.dtype.type(0 if relu else -np.inf)
+    if by_winograd:
+        lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
+        winograd.convolve(source, raw, lanes_bias, floor, result, channels_last, window, backward, groups, channels)
+        return layout.deliver(result, out)
     args = (window, backward, x.shape[0], channels, groups, x.itemsize)
     if not channels_last and pixels_in_lanes(*args, out_channels):
         plan = make_plan(*args, Reading(channels_last, pixels=True, beyond=True))

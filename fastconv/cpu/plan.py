@@ -146,23 +146,23 @@ def _part(count: int, most: int) -> int:
     return -(-count // -(-count // max(1, min(count, most))))
 
 
-def _box(images: int, d: Axis, h: Axis, w: Axis, pixel_bytes: int) -> tuple[int, int, int, int]:
+def _box(images: int, d: Axis, h: Axis, w: Axis, pixel_bytes: int, most: int) -> tuple[int, int, int, int]:
     """(images, depth, height, width) of a box: whole inner axes, a part of one; its pixels are a run of the grid."""
     row = w.extent(w.count) * pixel_bytes
     plane = h.extent(h.count) * row
     volume = d.extent(d.count) * plane
     pixels = d.count * h.count * w.count
-    if volume <= PANEL_BYTES and pixels <= BOX_PIXELS:
-        return _part(images, min(PANEL_BYTES // volume, BOX_PIXELS // pixels)), d.count, h.count, w.count
-    depth = min(d.fit(PANEL_BYTES // plane), BOX_PIXELS // (h.count * w.count))
+    if volume <= PANEL_BYTES and pixels <= most:
+        return _part(images, min(PANEL_BYTES // volume, most // pixels)), d.count, h.count, w.count
+    depth = min(d.fit(PANEL_BYTES // plane), most // (h.count * w.count))
     if depth >= 1:
         return 1, _part(d.count, depth), h.count, w.count
     planes = d.extent(1)
-    height = min(h.fit(PANEL_BYTES // (row * planes)), BOX_PIXELS // w.count)
+    height = min(h.fit(PANEL_BYTES // (row * planes)), most // w.count)
     if height >= 1:
         return 1, 1, _part(h.count, height), w.count
-    width = min(w.fit(PANEL_BYTES // (pixel_bytes * planes * h.extent(1))), BOX_PIXELS)
-    return 1, 1, 1, _part(w.count, max(width, LEAST_PIXELS))
+    width = min(w.fit(PANEL_BYTES // (pixel_bytes * planes * h.extent(1))), most)
+    return 1, 1, 1, _part(w.count, max(width, min(most, LEAST_PIXELS)))
 
 
 # ------------------------------------------------------------------------------------------------------------ the plan
@@ -173,6 +173,7 @@ class Reading(NamedTuple):
     planar: bool = False  # plane by plane, where channels are fewer than lanes
     pixels: bool = False  # plane by plane, the images side by side, pixels along the lanes
     beyond: bool = False  # by whole vectors that may reach beyond the input: never in place
+    most: int = BOX_PIXELS  # grid pixels of a box
 
 
 class Plan(NamedTuple):
@@ -214,7 +215,7 @@ def _plan_phase(
     planar = reading.planar or reading.pixels
     in_place = (planar or reading.channels_last) and not reading.beyond and not any(axis.is_padded() for axis in axes)
     depth, height, width = axes
-    box = _box(max(images, 1), depth, height, width, max(channels, 1) * itemsize)
+    box = _box(max(images, 1), depth, height, width, max(channels, 1) * itemsize, reading.most)
     lengths = tuple(axis.extent(part) for axis, part in zip(axes, box[1:], strict=True))
     given = _pitches(tuple(axis.size for axis in axes), channels * groups, reading.channels_last)
     pitch = given if in_place else _panel_pitches(box[0], lengths, channels, itemsize, reading)
