@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import inspect
 import pathlib
 import subprocess
 import sys
@@ -30,9 +31,9 @@ def test_names_are_sorted_and_there():
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_docstring_has_every_section(name):
-    text = getattr(fc, name).__doc__
+    text = inspect.getdoc(getattr(fc, name))
     for section in ("Parameters", "Returns", "Raises", "Examples"):
-        assert f"    {section}\n    {'-' * len(section)}\n" in text, f"{name} lacks {section}"
+        assert f"\n{section}\n{'-' * len(section)}\n" in text, f"{name} lacks {section}"
 
 
 @pytest.mark.skipif(not (ROOT / "docs").exists(), reason="the documentation is not beside the package")
