@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from fastconv._window import make_window
 from fastconv.cpu import _jit, plan
 from fastconv.cpu.plan import Axis, Header, Reading, box_at, make_plan, phase_axes, phase_header
-from tests import strategies
 
 compiled = numba.njit(**_jit._OPTIONS)  # as kernels are, but never kept on disk
 
@@ -36,7 +35,13 @@ READINGS = {
     "planar": Reading(False, planar=True),
     "pixels in lanes": Reading(False, pixels=True, beyond=True),
 }
-readings = st.sampled_from(list(READINGS.values()))
+
+
+@st.composite
+def readings(draw):
+    """A reading, with or without a low limit on the pixels of a box."""
+    reading = draw(st.sampled_from(list(READINGS.values())))
+    return reading._replace(most=draw(st.one_of(st.just(reading.most), st.integers(1, 200))))
 
 
 @st.composite
@@ -45,15 +50,15 @@ def plans(draw, **sizes):
     images, channels, groups = draw(st.integers(1, 7)), draw(st.integers(1, 40)), draw(st.integers(1, 3))
     return (
         draw(windows(**sizes)), draw(st.booleans()), images, channels, groups, draw(st.sampled_from([4, 8])),
-        draw(readings),
+        draw(readings()),
     )  # fmt: skip
 
 
 class SmallBoxes:
     """Plans whose panels hold this much at most, so that small arrays take many boxes."""
 
-    def __init__(self, panel_bytes, pixels, least):
-        self.limits = {"PANEL_BYTES": panel_bytes, "BOX_PIXELS": pixels, "LEAST_PIXELS": least}
+    def __init__(self, panel_bytes, least):
+        self.limits = {"PANEL_BYTES": panel_bytes, "LEAST_PIXELS": least}
 
     def __enter__(self):
         self.patch = pytest.MonkeyPatch()
@@ -66,7 +71,7 @@ class SmallBoxes:
         make_plan.cache_clear()
 
 
-small_boxes = st.builds(SmallBoxes, st.integers(16, 20_000), st.integers(1, 200), st.integers(1, 6))
+small_boxes = st.builds(SmallBoxes, st.integers(16, 20_000), st.integers(1, 6))
 
 
 def phases(made):
@@ -157,7 +162,7 @@ def test_every_grid_pixel_lies_in_one_box(arguments, limits):
             pixels = list(pixels_of(box))
             for pixel in pixels:
                 times[pixel] += 1
-            assert len(pixels) <= header.box_pixels <= limits.limits["BOX_PIXELS"] or header.box_pixels == axes[2].box
+            assert len(pixels) <= header.box_pixels <= arguments[-1].most
             # Of every image the box holds a run of pixels from box.grid on, as stores of whole vectors want it.
             each = len(pixels) // box.images
             numbers = np.ravel_multi_index(np.array(pixels).T[1:], grid[1:]).reshape(box.images, each)
@@ -196,7 +201,7 @@ def test_boxes_of_common_layers_fill_their_bytes(reading):
         [(header, (n, d, h, w))] = phases(make_plan(window, False, images, channels, 1, 4, reading))
         read = n.box * d.extent(d.box) * h.extent(h.box) * w.extent(w.box) * channels * 4
         assert read <= plan.PANEL_BYTES
-        most = min(plan.BOX_PIXELS, images * size * size)
+        most = min(reading.most, images * size * size)
         assert 3 * header.box_pixels > most or 3 * read > plan.PANEL_BYTES
         assert header.boxes == n.parts * h.parts * w.parts
 
@@ -230,7 +235,7 @@ def test_tables_lead_to_places_of_their_own_in_the_panel(arguments, limits):
     """Two (pixel, summand) pairs share a place if they read the same input element, and lie in the panel if any."""
     with limits:
         made = make_plan(*arguments)
-    window, backward, images, channels, groups, *_ = arguments
+    channels = arguments[3]
     for header, (n, d, h, w) in phases(made):
         pixels = table(made, header.pixels, header.box_pixels)
         summands = table(made, header.summands, header.taps * header.channels)
