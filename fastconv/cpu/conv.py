@@ -15,6 +15,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout, winograd
 from fastconv.cpu._jit import compiled, internal, launch, merged
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
+from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, is_depthwise
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
@@ -183,6 +184,8 @@ def conv_forward(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The convolution of x (N, C, *spatial) with weight (O, C / groups, *K), plus bias, then ReLU."""
+    if is_depthwise(weight.shape, groups):
+        return depthwise_forward(x, weight, bias, window, groups, relu, out)
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
     return _convolve(x, weight, bias, shape, window, False, groups, weight.shape[1], relu, out, algorithm)
 
@@ -192,6 +195,8 @@ def conv_backward_input(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its input."""
+    if is_depthwise(weight.shape, groups):
+        return depthwise_backward_input(grad_out, weight, input_shape, window, groups, out)
     in_channels = weight.shape[0] // groups
     return _convolve(grad_out, weight, None, input_shape, window, True, groups, in_channels, False, out, algorithm)
 

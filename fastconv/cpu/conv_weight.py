@@ -18,6 +18,7 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, internal, launch
+from fastconv.cpu.depthwise import depthwise_backward_weight, is_depthwise
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
 from fastconv.cpu.plan import Reading, box_at, make_plan, phase_axes, phase_header
@@ -297,6 +298,8 @@ def conv_backward_weight(
     grad_out: Any, x: Any, weight_shape: tuple[int, ...], window: Window, groups: int, out: Any = None
 ) -> Any:
     """The gradient of the convolution's result with respect to its weight, contiguous."""
+    if is_depthwise(weight_shape, groups):
+        return depthwise_backward_weight(grad_out, x, weight_shape, window, groups, out)
     result = layout.target(out, weight_shape, x.dtype, False, x, grad_out)
     if x.size == 0 or result.size == 0:
         result[...] = 0

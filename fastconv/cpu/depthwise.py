@@ -1,0 +1,259 @@
+"""Convolution with one input channel per group, where an input element meets few weights: no operand is worth packing.
+
+    forward:          y[o, p]      = sum over taps        of x[o // m, p's window at tap]      * weight[o, tap]
+    backward_input:   grad_x[c, p] = sum over (j, taps)   of grad_out[c * m + j, p's windows]  * weight[c * m + j, tap]
+    backward_weight:  grad_w[o, t] = sum over (images, p) of x[o // m, p's window at t]        * grad_out[o, p]
+
+for a channel multiplier m. Lanes are neighbouring pixels where planes lie apart in memory, neighbouring channels else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv._window import Window
+from fastconv.cpu import layout, order
+from fastconv.cpu._jit import compiled, internal, launch
+from fastconv.cpu.depthwise_kernel import COLUMN, COLUMNS, TAPS, WIDTH, lanes_of, sum_pixels, sum_taps
+from fastconv.cpu.depthwise_moves import (
+    fill_panel,
+    gather_grads,
+    make_channels,
+    make_piece,
+    move_rows_out,
+    transpose_out,
+)
+from fastconv.cpu.depthwise_plan import make_plan, read_header, read_lists
+from fastconv.cpu.microkernel import advance, aligned, clear, pointer
+
+SLACK = 64  # elements at the end of a buffer: what aligning its start, or a vector that begins inside, may take
+
+
+# ------------------------------------------------------------------------------------------- forward and backward_input
+@compiled
+def depthwise_core(
+    worker, workers, x, weight, row, taps, bias, floor, out, images, channels, shared, channels_last, plan
+):
+    """Box by box, every worker takes a share of the images and channels, or vectors of channels.
+
+    ``taps`` counts the weights of an output channel; the next one's lie ``row`` elements behind each of them.
+    """
+    header, lanes = read_header(plan), lanes_of(pointer(x, 0))
+    channel = make_channels(header, channels, shared, channels_last, lanes)
+    panel = np.empty(header.panel + SLACK, x.dtype)
+    buffer = np.empty(header.buffer * header.phases * header.buffered + SLACK, x.dtype)
+    factors = np.empty((taps + 1) * lanes + SLACK, x.dtype)  # of a channel, in all lanes, and its bias
+    places = np.empty(lanes, np.int64)
+    items = max(1, images * channel.units)
+    begin, end = header.boxes * items * worker // workers, header.boxes * items * (worker + 1) // workers
+    for index in range(begin // items, (end + items - 1) // items):
+        lists = read_lists(plan, header, index)
+        clear(pointer(panel, 0), panel.size)  # the padding is the same for all that follows
+        for item in range(max(0, begin - index * items), min(items, end - index * items)):
+            piece = make_piece(header, channel, item // channel.units, item % channel.units, lanes)
+            # Pointers are taken in the loop: an array lives until its last use, which that of its pointer is not.
+            there = aligned(pointer(panel, 0))
+            fill_panel(there, pointer(x, 0), pointer(plan, 0), header, lists, channel, piece)
+            for c in range(piece.first, piece.first + piece.outs):
+                rows, added = pointer(weight, c), pointer(bias, c)
+                if not header.blocked:
+                    rows = aligned(pointer(factors, 0))
+                    added = advance(rows, taps * lanes)
+                    _spread(rows, pointer(weight, c * taps), taps, lanes)
+                    _spread(added, pointer(bias, c), 1, lanes)
+                result = _result(pointer(out, 0), header, lists, channel, piece, c)
+                target = pointer(buffer, 0) if header.buffered else result
+                _sum_phases(there, rows, row, added, floor, target, pointer(plan, 0), header, lists, piece)
+                if header.buffered:
+                    _store_rows(
+                        result, target, pointer(plan, 0), header, lists, channel, piece, pointer(places, 0), lanes
+                    )
+
+
+@internal
+def _result(out, header, lists, channel, piece, c):
+    """The first pixel of the box in a plane of the output, or of an array like it."""
+    image = advance(out, piece.image * channel.count * header.out_pixels)
+    if channel.last:
+        return advance(image, lists.out_pixel * channel.count + c)
+    return advance(image, c * header.out_pixels + lists.out_pixel)
+
+
+@internal
+def _spread(target, values, count, lanes):
+    """Every value in all lanes of a vector."""
+    for r in range(count):
+        for l in range(lanes):
+            target[r * lanes + l] = values[r]
+
+
+@internal
+def _sum_phases(panel, rows, row, bias, floor, target, plan, header, lists, piece):
+    """The tiles of every target phase."""
+    for phase in range(header.phases):
+        numbers, tiles = (
+            advance(plan, header.phase_list + phase * (2 + COLUMN)),
+            advance(plan, lists.tile_list + 2 * phase),
+        )
+        columns, factors = advance(plan, header.column_list + numbers[0]), advance(rows, numbers[1] * row)
+        for n in range(tiles[0]):
+            tile = advance(plan, tiles[1] + 4 * n)
+            sum_taps(
+                advance(numbers, 2), columns, advance(panel, tile[0]), header.step, factors, row, bias, floor,
+                advance(target, tile[1]), header.out_step, tile[2], min(tile[3], piece.limit), header.drop,
+            )  # fmt: skip
+
+
+@internal
+def _store_rows(target, buffer, plan, header, lists, channel, piece, places, lanes):
+    """The rows of the output, in its order, from what the target phases have left in the buffer."""
+    rows = advance(plan, lists.row_list)
+    if header.blocked:
+        transpose_out(target, header.out_pixels, buffer, rows, lists.rows, lanes, piece.limit, places)
+    else:
+        step = channel.count if channel.last else 1
+        move_rows_out(target, buffer, rows, lists.rows, step, header.row_phases, header.buffer)
+
+
+# ------------------------------------------------------------------------------------------------------ backward_weight
+@compiled
+def depthwise_weight_core(
+    worker, workers, x, grad_out, grad_weight, images, channels, shared, channels_last, plan, tap_order
+):
+    """Every worker takes a share of the channels, or vectors of channels; ``tap_order`` has the tap of each sum."""
+    header, lanes = read_header(plan), lanes_of(pointer(x, 0))
+    channel = make_channels(header, channels, shared, channels_last, lanes)
+    panel = np.empty(header.panel + SLACK, x.dtype)
+    buffer = np.empty(header.buffer * header.buffered + SLACK, x.dtype)
+    places = np.arange(header.buffer * header.buffered) * lanes
+    sums = np.empty((1 if header.blocked else shared) * tap_order.size * lanes, x.dtype)
+    begin, end = channel.units * worker // workers, channel.units * (worker + 1) // workers
+    for unit in range(begin, end):
+        clear(pointer(sums, 0), sums.size)
+        for index in range(header.boxes):
+            lists = read_lists(plan, header, index)
+            if unit == begin or header.boxes > 1:
+                clear(pointer(panel, 0), panel.size)
+            for image in range(images):
+                piece = make_piece(header, channel, image, unit, lanes)
+                there = aligned(pointer(panel, 0))
+                fill_panel(there, pointer(x, 0), pointer(plan, 0), header, lists, channel, piece)
+                for o in range(piece.outs):
+                    grads = _result(pointer(grad_out, 0), header, lists, channel, piece, piece.first + o)
+                    if header.buffered:
+                        gather_grads(
+                            pointer(buffer, 0),
+                            grads,
+                            pointer(plan, 0),
+                            header,
+                            lists,
+                            channel,
+                            piece,
+                            pointer(places, 0),
+                        )
+                        grads = pointer(buffer, 0)
+                    _sum_columns(
+                        there, grads, pointer(plan, 0), header, lists, piece, pointer(sums, o * tap_order.size * lanes)
+                    )
+        piece = make_piece(header, channel, 0, unit, lanes)
+        _store_sums(grad_weight, sums, tap_order, header.blocked, piece, lanes)
+
+
+@internal
+def _sum_columns(panel, grads, plan, header, lists, piece, sums):
+    """Add a box's products of grad_out and the input, COLUMNS columns of taps a time."""
+    tiles = advance(plan, lists.tile_list)
+    for k in range(0, header.columns, COLUMNS):
+        columns, into = advance(plan, header.column_list + k), advance(sums, k * TAPS * lanes_of(sums))
+        for n in range(tiles[0]):
+            tile = advance(plan, tiles[1] + 4 * n)
+            sum_pixels(
+                columns, advance(panel, tile[0]), header.step, advance(grads, tile[1]), header.out_step, tile[2],
+                min(tile[3], piece.limit), header.drop, into,
+            )  # fmt: skip
+
+
+@internal
+def _store_sums(grad_weight, sums, tap_order, blocked, piece, lanes):
+    """Lanes are channels, or partial sums that are added in pairs."""
+    taps = np.max(tap_order) + 1
+    for o in range(piece.outs):
+        for k in range(tap_order.size):
+            here = pointer(sums, (o * tap_order.size + k) * lanes)
+            if tap_order[k] >= 0 and blocked:
+                for l in range(piece.limit):
+                    grad_weight[(piece.first + l) * taps + tap_order[k]] = here[l]
+            elif tap_order[k] >= 0:
+                half = lanes // 2
+                while half > 0:
+                    for l in range(half):
+                        here[l] += here[l + half]
+                    half //= 2
+                grad_weight[(piece.first + o) * taps + tap_order[k]] = here[0]
+
+
+# ----------------------------------------------------------------------------------------------------------- in Python
+def is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
+    """Whether a convolution has one input channel per group, and groups."""
+    return groups > 1 and weight_shape[1] == 1 and weight_shape[0] > 0
+
+
+def depthwise_forward(
+    x: Any, weight: Any, bias: Any, window: Window, groups: int, relu: bool = False, out: Any = None
+) -> Any:
+    """The convolution of x (N, C, *spatial) with weight (O, 1, *K), plus bias, then ReLU."""
+    shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
+    return _convolve("forward", x, weight, bias, shape, window, weight.shape[0] // groups, relu, out)
+
+
+def depthwise_backward_input(
+    grad_out: Any, weight: Any, input_shape: tuple[int, ...], window: Window, groups: int, out: Any = None
+) -> Any:
+    """The gradient of the convolution's result with respect to its input."""
+    return _convolve(
+        "backward_input", grad_out, weight, None, input_shape, window, weight.shape[0] // groups, False, out
+    )
+
+
+def _convolve(
+    pass_: str, x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, multiplier: int, relu: bool,
+    out: Any,
+) -> Any:  # fmt: skip
+    source, channels_last = layout.flat(x)
+    result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
+    if result.size == 0:
+        return layout.deliver(result, out)
+    channels, lanes = shape[1], WIDTH // x.itemsize
+    planes, shared = (1, multiplier) if pass_ == "forward" else (multiplier, 1)
+    plan = make_plan(window, pass_, planes, x.itemsize, channels, channels_last)
+    added = np.zeros(channels + lanes, x.dtype)
+    if bias is not None:
+        added[:channels] = bias
+    factors = np.ascontiguousarray(weight).reshape(channels, -1)[:, plan.order]
+    ordered = np.zeros(factors.size + lanes, x.dtype)
+    ordered[: factors.size] = (factors.T if plan.blocked else factors).reshape(-1)
+    launch(
+        depthwise_core, max(1, result.size * plan.order.size >> 17), source, ordered,
+        channels if plan.blocked else lanes, plan.order.size, added, x.dtype.type(0 if relu else -np.inf),
+        layout.flat_target(result, channels_last), shape[0], channels, shared, channels_last, plan.numbers,
+    )  # fmt: skip
+    return layout.deliver(result, out)
+
+
+def depthwise_backward_weight(
+    grad_out: Any, x: Any, weight_shape: tuple[int, ...], window: Window, groups: int, out: Any = None
+) -> Any:
+    """The gradient of the convolution's result with respect to its weight, contiguous."""
+    result = layout.target(out, weight_shape, x.dtype, False, x, grad_out)
+    source, channels_last = layout.flat(x)
+    axes = range(x.ndim)
+    grads = order.flat(grad_out, (0, *axes[2:], 1) if channels_last else tuple(axes))
+    plan = make_plan(window, "backward_weight", 1, x.itemsize, weight_shape[0], channels_last)
+    launch(
+        depthwise_weight_core, max(1, grad_out.size * plan.order.size >> 17), source, grads,
+        layout.flat_target(result, False), x.shape[0], weight_shape[0], weight_shape[0] // groups, channels_last,
+        plan.numbers, plan.order,
+    )  # fmt: skip
+    return layout.deliver(result, out)

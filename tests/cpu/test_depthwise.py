@@ -1,0 +1,191 @@
+"""Depthwise convolution: exactly the naive one in every layout, box and tile; the same bits however it is divided."""
+
+import dataclasses
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastconv import conv
+from fastconv._window import make_window
+from fastconv.cpu import depthwise_axes, depthwise_plan
+from tests import naive, strategies
+
+ORDERS = (strategies.contiguous, strategies.channels_last)
+
+
+@dataclasses.dataclass
+class Case:
+    """One convolution with as many groups as channels, of integers."""
+
+    x: Any
+    weight: Any
+    bias: Any
+    grad_out: Any
+    options: dict[str, Any]
+
+    def forward(self, activation=None):
+        rank = self.weight.ndim - 2
+        return conv._conv(rank, self.x, self.weight, self.bias, *self.options.values(), activation, "auto", None)
+
+    def backward(self):
+        grads = conv._conv_backward(
+            self.weight.ndim - 2, self.grad_out, self.x, self.weight, *self.options.values(), "auto"
+        )
+        return grads.x, grads.weight
+
+    def check(self):
+        y = naive.conv_forward(self.x, self.weight, self.bias, **self.options)
+        np.testing.assert_array_equal(self.forward(), y)
+        np.testing.assert_array_equal(self.forward("relu"), np.maximum(y, 0))
+        grad_x, grad_weight = self.backward()
+        expected = naive.conv_backward_input(self.grad_out, self.weight, self.x.shape, **self.options)
+        np.testing.assert_array_equal(grad_x, expected)
+        expected = naive.conv_backward_weight(self.grad_out, self.x, self.weight.shape, **self.options)
+        np.testing.assert_array_equal(grad_weight, expected)
+
+
+def make_case(shape, multiplier, kernel, arrange, dtype, *, stride=1, padding=0, dilation=1, integers=True):
+    rank, channels = len(kernel), shape[1]
+    pairs = naive.padding_pairs(
+        padding, shape[2:], kernel, naive.per_axis(stride, rank), naive.per_axis(dilation, rank)
+    )
+    window = make_window(
+        shape[2:], kernel, naive.per_axis(stride, rank), tuple(pairs), naive.per_axis(dilation, rank)
+    )  # fmt: skip
+    outs = channels * multiplier
+    shapes = shape, (outs, 1, *kernel), (outs,), (shape[0], outs, *window.output_size[3 - rank :])
+    x, weight, bias, grad_out = (strategies.values(s, dtype, seed, integers) for seed, s in enumerate(shapes))
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
+    return Case(arrange(x), weight, bias, arrange(grad_out), options)
+
+
+@st.composite
+def cases(draw):
+    rank = draw(st.integers(1, 3))
+    kernel, stride, dilation = (
+        draw(st.tuples(*[st.integers(1, most)] * rank)) for most in ({1: 9, 2: 6, 3: 4}[rank], 4, 3)
+    )
+    padding = draw(st.tuples(*[st.tuples(st.integers(0, 4), st.integers(0, 4))] * rank))
+    most = {1: 150, 2: 20, 3: 6}[rank]
+    size = tuple(
+        max(1, d * (k - 1) + 1 - sum(pair)) + draw(st.integers(0, most))
+        for k, d, pair in zip(kernel, dilation, padding, strict=True)
+    )
+    shape = (draw(st.integers(1, 2)), draw(st.integers(2, 20)), *size)
+    return make_case(
+        shape, draw(st.integers(1, 3)), kernel, draw(st.sampled_from(ORDERS)), draw(st.sampled_from(strategies.DTYPES)),
+        stride=stride, padding=padding, dilation=dilation,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def small_boxes(monkeypatch):
+    """Boxes of a few windows, so that there are many of them, with and without padding on each side."""
+    monkeypatch.setattr(depthwise_axes, "PANEL_BYTES", 4096)
+    monkeypatch.setattr(depthwise_axes, "LEAST_WIDTH", 16)
+    depthwise_plan.make_plan.cache_clear()
+    yield
+    depthwise_plan.make_plan.cache_clear()
+
+
+# ----------------------------------------------------------------------------------------- against the naive definition
+@given(cases())
+def test_all_passes_are_exact(case):
+    case.check()
+
+
+@pytest.mark.parametrize("arrange", ORDERS)
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_every_side_of_a_map(arrange, dtype):
+    """Rows narrower than a vector, as wide, wider, and every remainder; columns of every remainder of a tile."""
+    for side in range(1, 36):
+        make_case((1, 3, side, side), 1, (3, 3), arrange, dtype, padding=1).check()
+        make_case((2, 17, side, 3), 1, (3, 2), arrange, dtype, padding=1, stride=(1, 2)).check()
+
+
+@pytest.mark.parametrize("arrange", ORDERS)
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+@pytest.mark.parametrize("size", range(1, 13))
+def test_every_kernel_size(size, arrange, dtype):
+    for shape in ((1, 9, 15, 20), (1, 9, 13, 13), (1, 2, 40)):
+        make_case(shape, 1, (size,) * (len(shape) - 2), arrange, dtype).check()
+        make_case(shape, 1, (size,) * (len(shape) - 2), arrange, dtype, stride=2, padding=size // 2).check()
+
+
+@pytest.mark.parametrize("arrange", ORDERS)
+@pytest.mark.parametrize(
+    ("shape", "kernel"),
+    [((2, 5, 60, 70), (3, 3)), ((1, 20, 40, 9), (5, 2)), ((1, 3, 9, 8, 24), (2, 3, 3)), ((1, 2, 3001), (7,))],
+)
+@pytest.mark.parametrize("options", [{"padding": 2}, {"stride": 2, "padding": ((1, 3),)}, {"dilation": 3}])
+def test_many_boxes_are_as_exact_as_one(shape, kernel, options, arrange, small_boxes):
+    if np.ndim(options.get("padding", 0)) == 2:
+        options = {**options, "padding": options["padding"] * len(kernel)}
+    make_case(shape, 2, kernel, arrange, np.float32, **options).check()
+
+
+def test_orders_may_differ():
+    for arrange, other in (ORDERS, ORDERS[::-1]):
+        for channels, side in ((3, 20), (20, 20), (20, 5)):
+            case = make_case((2, channels, side, side), 1, (3, 3), arrange, np.float32, padding=1)
+            dataclasses.replace(case, grad_out=other(case.grad_out)).check()
+
+
+# ----------------------------------------------------------------------------------------------------------- same bits
+SHAPES = [((4, 24, 30, 33), 3, 1), ((4, 64, 9, 7), 3, 1), ((4, 48, 30, 33), 5, 2), ((8, 3, 64, 64), 5, 1)]
+
+
+@pytest.mark.parametrize("arrange", ORDERS)
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+@pytest.mark.parametrize(("shape", "kernel", "stride"), SHAPES)
+def test_threads_and_batches_change_no_bit(shape, kernel, stride, dtype, arrange):
+    case = make_case(
+        shape, 1, (kernel, kernel), arrange, dtype, stride=stride, padding=kernel // 2, integers=False
+    )  # fmt: skip
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        alone = case.forward(), *case.backward()
+        numba.set_num_threads(2)
+        together = case.forward(), *case.backward()
+    finally:
+        numba.set_num_threads(before)
+    for one, two in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, two)
+    for image in range(len(case.x)):
+        part = slice(image, image + 1)
+        single = dataclasses.replace(case, x=case.x[part], grad_out=case.grad_out[part])
+        np.testing.assert_array_equal(single.forward(), alone[0][part])
+        np.testing.assert_array_equal(single.backward()[0], alone[1][part])
+
+
+@pytest.mark.parametrize("arrange", ORDERS)
+def test_boxes_change_no_bit(arrange, request):
+    case = make_case((1, 18, 50, 61), 1, (3, 4), arrange, np.float32, stride=2, padding=2, integers=False)
+    whole = case.forward(), case.backward()[0]
+    request.getfixturevalue("small_boxes")
+    for one, many in zip(whole, (case.forward(), case.backward()[0]), strict=True):
+        np.testing.assert_array_equal(one, many)
+
+
+# ------------------------------------------------------------------------------------------------------- special values
+@pytest.mark.parametrize("arrange", ORDERS)
+@pytest.mark.parametrize(("channels", "side"), [(3, 20), (20, 20), (20, 5), (3, 5)])
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_nan_and_inf_stay_where_they_belong(special, channels, side, arrange):
+    """Vectors reach beyond rows and maps: what they find there must not count."""
+    for place in ((0, 0, 0, 0), (1, channels - 1, side - 1, side - 1), (0, 1, side // 2, side - 1)):
+        case = make_case((2, channels, side, side), 1, (3, 3), arrange, np.float32, padding=0, integers=False)
+        case.x[place] = special
+        with np.errstate(invalid="ignore"):
+            expected = (
+                naive.conv_forward(case.x, case.weight, case.bias, **case.options),
+                naive.conv_backward_weight(case.grad_out, case.x, case.weight.shape, **case.options),
+            )
+        for actual, exact in zip((case.forward(), case.backward()[1]), expected, strict=True):
+            np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(exact))
+            np.testing.assert_array_equal(np.isnan(actual), np.isnan(exact))
