@@ -12,7 +12,8 @@ from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
 from fastconv.cpu._jit import VECTOR_BYTES, inlined, merged
 from fastconv.cpu.microkernel import aligned, pointer
-from fastconv.cpu.pool_rows import Band, Cells, Line, Row, Rows, across, along, move, part_windows
+from fastconv.cpu.pool_lines import Line, along, part_windows
+from fastconv.cpu.pool_rows import Band, Cells, Row, Rows, across, move
 
 Array = layout.Array
 

@@ -25,17 +25,15 @@ from fastconv.cpu.pool_bands import (
     runs_and_planes,
 )
 from fastconv.cpu.pool_rows import Band, Cells, Operation, Row, Rows, across, as_is, plus, plus4
+from fastconv.cpu.pool_spread import Phases, spread_row, store_pairs
 from fastconv.cpu.vector import (
     add,
     divide,
-    interleave_high,
-    interleave_low,
     load,
     load_first,
     multiply,
     opaque,
     splat,
-    store_every,
     store_first,
 )
 
@@ -110,18 +108,6 @@ def sum_pool_forward(
 
 
 # ------------------------------------------------------------------------------------------------------------- backward
-class Phases(NamedTuple):
-    """Of which elements of a row of scratch the result's element ``stride * j + phase`` is the sum.
-
-    ``number[phase]`` of them: ``j + first[phase]``, and ``step`` further on each time.
-    """
-
-    stride: Any
-    first: Any
-    number: Any
-    step: Any
-
-
 @inlined
 def _scaled_row(grad_out, first, slabs, count, factors, fill, target):
     """A row of scratch: the sum of the rows ``first`` of some slabs, each element times its factor."""
@@ -133,87 +119,6 @@ def _scaled_row(grad_out, first, slabs, count, factors, fill, target):
             value = add(value, multiply(other, splat(grad_out, factors.rows[row])))
             row, left = row + slabs.step, opaque(left - 1)
         store_first(advance(target, j), multiply(value, load(advance(factors.columns, j))), count)
-
-
-@inlined
-def _phase_sum(values, phases, phase, run, j, fill):
-    place, left, value = j + phases.first[phase] * run, phases.number[phase], fill
-    while left > 0:
-        value = add(value, load(advance(values, place)))
-        place, left = place + phases.step * run, opaque(left - 1)
-    return value
-
-
-@inlined
-def _constant_sum(values, place, step, number):
-    """The same for a number of elements that the compiler knows."""
-    value = load(advance(values, place))
-    for _ in range(1, number):
-        place += step
-        value = add(value, load(advance(values, place)))
-    return value
-
-
-@inlined
-def _spread(values, phases, count, run, fill, target):
-    """A row of ``count`` positions from a row of scratch; strides of 1 and 2 are the usual ones."""
-    if run > 1:
-        _spread_runs(values, phases, count, run, fill, target)
-    elif phases.stride == 1:
-        for j in range(0, count, lanes_at(values)):
-            if phases.number[0] == 3:
-                value = _constant_sum(values, j + phases.first[0], phases.step, np.intp(3))
-            else:
-                value = _phase_sum(values, phases, 0, 1, j, fill)
-            store_first(advance(target, j), value, count - j)
-    elif phases.stride == 2 and count > 1:
-        _spread_pairs(values, phases, count, fill, target)
-    else:
-        _spread_phases(values, phases, count, fill, target)
-
-
-@inlined
-def _spread_pairs(values, phases, count, fill, target):
-    step, evens, odds = phases.step, phases.number[0], phases.number[1]
-    for j in range(0, (count + 1) // 2, lanes_at(values)):
-        first, second = j + phases.first[0], j + phases.first[1]
-        if evens == 1 and odds == 1:
-            even, odd = _constant_sum(values, first, step, np.intp(1)), _constant_sum(values, second, step, np.intp(1))
-        elif evens == 1 and odds == 2:
-            even, odd = _constant_sum(values, first, step, np.intp(1)), _constant_sum(values, second, step, np.intp(2))
-        elif evens == 2 and odds == 1:
-            even, odd = _constant_sum(values, first, step, np.intp(2)), _constant_sum(values, second, step, np.intp(1))
-        else:
-            even, odd = _phase_sum(values, phases, 0, 1, j, fill), _phase_sum(values, phases, 1, 1, j, fill)
-        _store_pairs(even, odd, advance(target, 2 * j), count - 2 * j)
-
-
-@inlined
-def _store_pairs(even, odd, target, room):
-    store_first(target, interleave_low(even, odd), room)
-    if room > lanes_at(target):
-        store_first(advance(target, lanes_at(target)), interleave_high(even, odd), room - lanes_at(target))
-
-
-@inlined
-def _spread_phases(values, phases, count, fill, target):
-    stride = phases.stride
-    for j in range(0, (count + stride - 1) // stride, lanes_at(values)):
-        for phase in range(min(stride, count - j * stride)):
-            value, room = _phase_sum(values, phases, phase, 1, j, fill), count - j * stride - phase
-            store_every(advance(target, j * stride + phase), stride, value, (room + stride - 1) // stride)
-
-
-@inlined
-def _spread_runs(values, phases, count, run, fill, target):
-    phase = j = 0
-    for place in range(count):
-        for channel in range(0, run, lanes_at(values)):
-            value = _phase_sum(values, phases, phase, run, j * run + channel, fill)
-            store_first(advance(target, place * run + channel), value, run - channel)
-        phase += 1
-        if phase == phases.stride:
-            phase, j = 0, j + 1
 
 
 @compiled
@@ -262,7 +167,7 @@ def _spread_band(source, numbers, plan, d, low, high, run, fill, scaled, spread)
         _scaled_row(source, low + r, slabs, plan[p.B_SOURCE_WIDTH] * run, factors, fill, target)
     for r in range(high - low):
         target = advance(spread, r * plan[p.B_WIDTH] * run)
-        _spread(advance(scaled, r * plan[p.B_PITCH]), phases, plan[p.B_WIDTH], run, fill, target)
+        spread_row(advance(scaled, r * plan[p.B_PITCH]), phases, plan[p.B_WIDTH], run, fill, target)
 
 
 @inlined
@@ -303,7 +208,7 @@ def sum_backward_core_2x2(worker, workers, grad_out, grad_x, numbers, plan, plan
             value = load_first(pointer(grad_out, row * count + j), max(count - j, 0), fill)
             value = multiply(value, multiply(load(pointer(numbers, plan[p.B_SOURCE_ROWS] + j)), factor))
             for r in range(min(height - 2 * i, 2)):
-                _store_pairs(value, value, advance(target, r * width + 2 * j), width - 2 * j)
+                store_pairs(value, value, advance(target, r * width + 2 * j), width - 2 * j)
         i += 1
         if i == source_height:
             clear(advance(target, 2 * width), max(height - 2 * i, 0) * width)

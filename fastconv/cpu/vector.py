@@ -15,9 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from fastconv.cpu import vector_ir as emit
 from fastconv.cpu.microkernel import lanes
-
-_LANE, _INDEX = ir.IntType(32), ir.IntType(64)
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -44,87 +43,6 @@ def _beside(vector: Any, dtype: Any) -> Vector:
     return Vector(dtype, vector.lanes)
 
 
-def _splat(builder: Any, kind: Any, value: Any) -> Any:
-    undefined = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(_LANE, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_LANE, kind.count), [0] * kind.count))
-
-
-def _ramp(kind: Any) -> Any:
-    return ir.Constant(kind, list(range(kind.count)))
-
-
-def _call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [arg.type for arg in args]), name)
-    return builder.call(function, args)
-
-
-def _suffix(kind: Any) -> str:
-    element = kind.element
-    return f"v{kind.count}{'f32' if element == ir.FloatType() else 'f64' if element == ir.DoubleType() else element}"
-
-
-# ------------------------------------------------------------------------------------------------- emitted instructions
-def _at(builder: Any, pointer: Any, kind: Any) -> Any:
-    return builder.bitcast(pointer, kind.as_pointer())
-
-
-def _load(builder: Any, source: Any, kind: Any, size: int) -> Any:
-    value = builder.load(_at(builder, source, kind))
-    value.align = size  # arrays promise the alignment of an element only
-    return value
-
-
-def _load_where(builder: Any, mask: Any, source: Any, fill: Any, size: int) -> Any:
-    source = builder.bitcast(source, ir.IntType(8).as_pointer())
-    args = [source, ir.Constant(_LANE, size), mask, fill]
-    return _call(builder, f"llvm.masked.load.{_suffix(fill.type)}.p0", fill.type, args)
-
-
-def _gather_where(builder: Any, mask: Any, source: Any, step: Any, fill: Any, size: int) -> Any:
-    name = f"llvm.masked.gather.{_suffix(fill.type)}.v{fill.type.count}p0"
-    addresses = _addresses(builder, source, step, fill.type.count, size)
-    return _call(builder, name, fill.type, [addresses, ir.Constant(_LANE, size), mask, fill])
-
-
-def _addresses(builder: Any, pointer: Any, step: Any, count: int, size: int) -> Any:
-    offsets = ir.VectorType(_INDEX, count)
-    distance = _splat(builder, offsets, builder.mul(step, ir.Constant(_INDEX, size)))
-    base = _splat(builder, offsets, builder.ptrtoint(pointer, _INDEX))
-    kind = ir.VectorType(ir.IntType(8).as_pointer(), count)
-    return builder.inttoptr(builder.add(base, builder.mul(_ramp(offsets), distance)), kind)
-
-
-def _is_whole(builder: Any, count: Any, kind: Any) -> Any:
-    return builder.icmp_signed(">=", count, ir.Constant(_INDEX, kind.count))
-
-
-def _first(builder: Any, kind: Any, count: Any) -> Any:
-    """The mask of the first ``count`` lanes, for 0 <= count < lanes."""
-    lane = ir.VectorType(_LANE, kind.count)
-    return builder.icmp_unsigned("<", _ramp(lane), _splat(builder, lane, builder.trunc(count, _LANE)))
-
-
-def _places(builder: Any, count: int, start: Any, stride: Any) -> Any:
-    """start, start + stride, ... as a vector."""
-    kind = ir.VectorType(_INDEX, count)
-    return builder.add(_splat(builder, kind, start), builder.mul(_ramp(kind), _splat(builder, kind, stride)))
-
-
-def _by_stride(builder: Any, stride: Any, kind: Any, emits: list[Callable[[], Any]]) -> Any:
-    """What the first of ``emits`` gives where the stride is 1, the second where it is 2, and the third elsewhere."""
-    slot = cgutils.alloca_once(builder, kind)
-    with builder.if_else(builder.icmp_signed("==", stride, ir.Constant(_INDEX, 1))) as (one, more):
-        with one:
-            builder.store(emits[0](), slot)
-        with more, builder.if_else(builder.icmp_signed("==", stride, ir.Constant(_INDEX, 2))) as (two, any_stride):
-            with two:
-                builder.store(emits[1](), slot)
-            with any_stride:
-                builder.store(emits[2](), slot)
-    return builder.load(slot)
-
-
 # ----------------------------------------------------------------------------------------------------- loads and stores
 @intrinsic  # type: ignore[untyped-decorator]
 def load(typingctx: Any, source: Any) -> Any:
@@ -132,7 +50,7 @@ def load(typingctx: Any, source: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         size = signature.args[0].dtype.bitwidth // 8
-        return _load(builder, args[0], context.get_value_type(signature.return_type), size)
+        return emit.load(builder, args[0], context.get_value_type(signature.return_type), size)
 
     return _of(source)(source), codegen
 
@@ -143,7 +61,7 @@ def load_beside(typingctx: Any, like: Any, source: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         size = signature.args[1].dtype.bitwidth // 8
-        return _load(builder, args[1], context.get_value_type(signature.return_type), size)
+        return emit.load(builder, args[1], context.get_value_type(signature.return_type), size)
 
     return _beside(like, source.dtype)(like, source), codegen
 
@@ -156,11 +74,13 @@ def load_first(typingctx: Any, source: Any, count: Any, fill: Any) -> Any:
         source, count, fill = args
         size = signature.args[0].dtype.bitwidth // 8
         slot = cgutils.alloca_once(builder, fill.type)
-        with builder.if_else(_is_whole(builder, count, fill.type)) as (whole, part):
+        with builder.if_else(emit.is_whole(builder, count, fill.type)) as (whole, part):
             with whole:
-                builder.store(_load(builder, source, fill.type, size), slot)
+                builder.store(emit.load(builder, source, fill.type, size), slot)
             with part:
-                builder.store(_load_where(builder, _first(builder, fill.type, count), source, fill, size), slot)
+                builder.store(
+                    emit.load_where(builder, emit.first_lanes(builder, fill.type, count), source, fill, size), slot
+                )
         return builder.load(slot)
 
     return fill(source, types.intp, fill), codegen
@@ -178,15 +98,19 @@ def take(typingctx: Any, like: Any, source: Any, stride: Any, count: Any) -> Any
         kind, size = context.get_value_type(signature.return_type), signature.args[1].dtype.bitwidth // 8
 
         def second() -> Any:
-            half = builder.gep(source, [ir.Constant(_INDEX, kind.count)])
-            order = ir.Constant(ir.VectorType(_LANE, kind.count), list(range(0, 2 * kind.count, 2)))
-            return builder.shuffle_vector(_load(builder, source, kind, size), _load(builder, half, kind, size), order)
+            half = builder.gep(source, [ir.Constant(emit.INDEX, kind.count)])
+            order = ir.Constant(ir.VectorType(emit.LANE, kind.count), list(range(0, 2 * kind.count, 2)))
+            return builder.shuffle_vector(
+                emit.load(builder, source, kind, size), emit.load(builder, half, kind, size), order
+            )
 
         def gathered() -> Any:
-            least = builder.select(_is_whole(builder, count, kind), ir.Constant(_INDEX, kind.count), count)
-            return _gather_where(builder, _first(builder, kind, least), source, stride, ir.Constant(kind, None), size)
+            least = builder.select(emit.is_whole(builder, count, kind), ir.Constant(emit.INDEX, kind.count), count)
+            return emit.gather_where(
+                builder, emit.first_lanes(builder, kind, least), source, stride, ir.Constant(kind, None), size
+            )
 
-        return _by_stride(builder, stride, kind, [lambda: _load(builder, source, kind, size), second, gathered])
+        return emit.by_stride(builder, stride, kind, [lambda: emit.load(builder, source, kind, size), second, gathered])
 
     return _beside(like, source.dtype)(like, source, types.intp, types.intp), codegen
 
@@ -198,14 +122,14 @@ def store_first(typingctx: Any, target: Any, value: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target, value, count = args
         size = signature.args[0].dtype.bitwidth // 8
-        with builder.if_else(_is_whole(builder, count, value.type)) as (whole, part):
+        with builder.if_else(emit.is_whole(builder, count, value.type)) as (whole, part):
             with whole:
-                builder.store(value, _at(builder, target, value.type)).align = size
+                builder.store(value, emit.vector_at(builder, target, value.type)).align = size
             with part:
-                mask = _first(builder, value.type, count)
+                mask = emit.first_lanes(builder, value.type, count)
                 address = builder.bitcast(target, ir.IntType(8).as_pointer())
-                name = f"llvm.masked.store.{_suffix(value.type)}.p0"
-                _call(builder, name, ir.VoidType(), [value, address, ir.Constant(_LANE, size), mask])
+                name = f"llvm.masked.store.{emit.suffix(value.type)}.p0"
+                emit.call(builder, name, ir.VoidType(), [value, address, ir.Constant(emit.LANE, size), mask])
         return context.get_dummy_value()
 
     return types.void(target, value, types.intp), codegen
@@ -218,11 +142,13 @@ def store_every(typingctx: Any, target: Any, stride: Any, value: Any, count: Any
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target, stride, value, count = args
         size = signature.args[0].dtype.bitwidth // 8
-        least = builder.select(_is_whole(builder, count, value.type), ir.Constant(_INDEX, value.type.count), count)
-        addresses = _addresses(builder, target, stride, value.type.count, size)
-        name = f"llvm.masked.scatter.{_suffix(value.type)}.v{value.type.count}p0"
-        args = [value, addresses, ir.Constant(_LANE, size), _first(builder, value.type, least)]
-        _call(builder, name, ir.VoidType(), args)
+        least = builder.select(
+            emit.is_whole(builder, count, value.type), ir.Constant(emit.INDEX, value.type.count), count
+        )
+        addresses = emit.addresses(builder, target, stride, value.type.count, size)
+        name = f"llvm.masked.scatter.{emit.suffix(value.type)}.v{value.type.count}p0"
+        args = [value, addresses, ir.Constant(emit.LANE, size), emit.first_lanes(builder, value.type, least)]
+        emit.call(builder, name, ir.VoidType(), args)
         return context.get_dummy_value()
 
     return types.void(target, types.intp, value, types.intp), codegen
@@ -237,7 +163,7 @@ def opaque(typingctx: Any, number: Any) -> Any:
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.asm(ir.FunctionType(_INDEX, [_INDEX]), "", "=r,0", args, side_effect=False)
+        return builder.asm(ir.FunctionType(emit.INDEX, [emit.INDEX]), "", "=r,0", args, side_effect=False)
 
     return types.intp(types.intp), codegen
 
@@ -247,7 +173,7 @@ def splat(typingctx: Any, pointer: Any, value: Any) -> Any:
     """``value`` in every lane of the vector that ``pointer`` points at."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _splat(builder, context.get_value_type(signature.return_type), args[1])
+        return emit.splat(builder, context.get_value_type(signature.return_type), args[1])
 
     return _of(pointer)(pointer, pointer.dtype), codegen
 
@@ -257,7 +183,7 @@ def ramp(typingctx: Any, like: Any, start: Any, step: Any) -> Any:
     """Positions ``start + l * step`` beside the lanes l of ``like``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _places(builder, signature.return_type.lanes, args[1], args[2])
+        return emit.places(builder, signature.return_type.lanes, args[1], args[2])
 
     return _beside(like, types.intp)(like, types.intp, types.intp), codegen
 
@@ -277,7 +203,7 @@ def _shuffle(mask: Callable[[int], list[int]]) -> Any:
     def shuffle(typingctx: Any, a: Any, b: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             order = mask(signature.return_type.lanes)
-            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(_LANE, len(order)), order))
+            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(emit.LANE, len(order)), order))
 
         return a(a, b), codegen
 
@@ -296,8 +222,8 @@ def _lanewise(of_floats: Callable[[Any, Any, Any], Any], of_integers: Callable[[
     @intrinsic  # type: ignore[untyped-decorator]
     def operation(typingctx: Any, a: Any, b: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            emit = of_floats if isinstance(signature.args[0].dtype, types.Float) else of_integers
-            return emit(builder, *args)
+            operate = of_floats if isinstance(signature.args[0].dtype, types.Float) else of_integers
+            return operate(builder, *args)
 
         return a(a, b), codegen
 
