@@ -1,5 +1,9 @@
 """Pooling and the arrays and arguments it is given: memory order, views, ``out``, threads, refusals."""
 
+import hashlib
+import itertools
+import os
+import platform
 import subprocess
 import sys
 
@@ -226,6 +230,36 @@ def test_no_element_too_many_is_read():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout == "done\n"
+
+
+# ----------------------------------------------------------------------------------------------------- narrow registers
+def digest_of_integers():
+    """A fingerprint of what pooling gives; sums of integers are the same in any order."""
+    digest = hashlib.sha256()
+    for dtype, arrange in itertools.product(strategies.DTYPES, (strategies.contiguous, strategies.channels_last)):
+        for width, (kernel, stride, padding) in itertools.product(
+            (1, 3, 6, 21), ((2, 2, 0), (3, 2, 1), (3, 1, 1), (4, 3, 2))
+        ):
+            if width + 2 * padding < kernel:
+                continue
+            x = arrange(strategies.values((2, 5, 7, width), dtype, width, integers=True))
+            y, indices = fc.max_pool2d(x, kernel, stride, padding, return_indices=True)
+            sums = fc.sum_pool2d(x, kernel, stride, padding)
+            gradient = fc.sum_pool2d_backward(sums, x.shape, kernel, stride, padding)
+            back = fc.max_pool2d_backward(sums, indices, x.shape)
+            for result in (y, indices, fc.max_pool2d(x, kernel, stride, padding), sums, gradient, back):
+                digest.update(result.tobytes())
+            digest.update(fc.global_max_pool(x).tobytes() + fc.global_avg_pool(x[:, :, :4]).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of the x86-64 family")
+def test_results_do_not_depend_on_the_vector_width():
+    """The same numbers from the smallest vector registers of the family, in a process of its own."""
+    code = "from tests.test_pool_arrays import digest_of_integers; print(digest_of_integers())"
+    environment = {**os.environ, "NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "", "NUMBA_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.stdout.strip() == digest_of_integers(), run.stderr
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
