@@ -19,7 +19,7 @@ from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, 
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import Reading, box_at, make_plan, phase_header
+from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_header
 from fastconv.cpu.weights import (
     block_lanes,
     make_lanes,
@@ -229,7 +229,7 @@ def _convolve(
         packed = pack(raw, backward, out_channels, groups, plan.numbers)
     operations = result.size * channels * plan.header.taps
     launch(
-        conv_core, max(1, operations >> 19), source, channels_last, raw, packed, backward,
+        conv_core, max(1, operations >> WORK), source, channels_last, raw, packed, backward,
         _padded_bias(bias, groups, out_channels, x.dtype), floor,
         layout.flat_target(result, channels_last), channels_last, plan.numbers, plan.tables, groups, out_channels,
     )  # fmt: skip

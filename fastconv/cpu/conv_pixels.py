@@ -29,7 +29,7 @@ from fastconv.cpu.microkernel import (
     tile,
 )
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import Axis, Plan, Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import WORK, Axis, Plan, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, segment_of, segments_of
 
 
@@ -155,7 +155,7 @@ def convolve_pixels(
     bias.setflags(write=False)
     launch(
         pixels_core,
-        max(1, operations >> 19),
+        max(1, operations >> WORK),
         x,
         weight,
         backward,

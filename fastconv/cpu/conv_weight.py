@@ -21,7 +21,7 @@ from fastconv.cpu._jit import compiled, internal, launch
 from fastconv.cpu.depthwise import depthwise_backward_weight, is_depthwise
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
-from fastconv.cpu.plan import Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
 
 CHAIN = 384  # pixels of one chain
@@ -320,7 +320,7 @@ def conv_backward_weight(
     slices = max(1, min(MAX_SLICES, SLICE_BYTES // result.nbytes, boxes))  # sums depend on it: no word of the machine
     sums, target = np.empty((0 if few else slices * size) + SLACK, x.dtype), layout.flat_target(result, False)
     launch(
-        weight_sums_core, max(1, grad_out.size * in_channels * taps >> 19), source, x_last, grads, grad_last, sums,
+        weight_sums_core, max(1, grad_out.size * in_channels * taps >> WORK), source, x_last, grads, grad_last, sums,
         target if few else target[:0], plan.numbers, plan.tables, groups, out_channels, out_lanes, slices,
     )  # fmt: skip
     if not few:

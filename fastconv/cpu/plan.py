@@ -32,6 +32,7 @@ PANEL_BYTES = min(
 )  # of a panel: L2 also holds weights, tiles and what streams by
 BOX_PIXELS = 1024
 DEPTH = 576  # about as many summands make one chain; a constant, so that results depend on nothing else
+WORK = 21  # a thread gets at least 2**WORK multiply-adds: 20 us or more, against 5 us for its start
 LEAST_PIXELS = 24  # four tiles: of a box on its innermost axis, even where a panel gets larger than PANEL_BYTES
 
 
