@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv._window import Window
+from fastconv._window import Triple, Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, inlined, internal, launch
 from fastconv.cpu.epilogue import make_target, store_tile
@@ -225,10 +225,12 @@ def _refusal(window: Window, rank: int) -> str:
 
 def _mirrored(window: Window) -> Window:
     """The window on grad_out that gives the input gradient, by kernels turned round."""
-    before, after = (
-        tuple(k - 1 - p for k, p in zip(window.kernel_size, padding, strict=True))
-        for padding in (window.padding_before, window.padding_after)
-    )
+
+    def opposite(padding: Triple) -> Triple:
+        d, h, w = (k - 1 - p for k, p in zip(window.kernel_size, padding, strict=True))
+        return d, h, w
+
+    before, after = opposite(window.padding_before), opposite(window.padding_after)
     return window._replace(
         input_size=window.output_size, output_size=window.input_size, padding_before=before, padding_after=after
     )
