@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 ALGORITHMS = ("auto", "direct", "winograd", "fft")
+WINOGRAD = (1, 3, 3), (1, 1, 1), (1, 1, 1)  # the kernel size, stride and dilation that it is for
 LIMIT = 2**31  # of one size or step; sums and products of a few of them stay inside int64
 ELEMENTS = 2**47  # of one padded image; more than a process can address
 
@@ -67,13 +68,17 @@ def padding(value: Any, count: int) -> Pairs | str:
     return tuple((item, item) for item in integers("padding", value, count, 0))
 
 
-def algorithm(value: Any) -> None:
-    """The algorithm is known, and there for these arguments."""
+def algorithm(value: Any, window: Window, rank: int) -> None:
+    """The algorithm is known, and there for convolution of ``rank`` axes with this window."""
     option("algorithm", value, ALGORITHMS)
-    if value not in ("auto", "direct"):
-        raise ValueError(
-            f'algorithm "{value}" cannot serve these arguments: this version computes every convolution by "direct"'
-        )
+    reason = None
+    if value == "fft":
+        reason = 'this version has "direct" and "winograd"'
+    elif value == "winograd" and (window.kernel_size, window.stride, window.dilation) != WINOGRAD:
+        sizes = (f"{name} {getattr(window, name)[-rank:]}" for name in ("kernel_size", "stride", "dilation"))
+        reason = f"it is for 3x3 kernels of stride and dilation 1, got {', '.join(sizes)}"
+    if reason is not None:
+        raise ValueError(f'algorithm "{value}" cannot serve these arguments: {reason}')
 
 
 def activation(value: Any) -> bool:

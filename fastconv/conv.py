@@ -67,7 +67,10 @@ def conv2d(
     activation : {None, "relu"}, default None
         Applied to the result while it is written.
     algorithm : {"auto", "direct", "winograd", "fft"}, default "auto"
-        How to compute. "direct" sums the products as the formula says.
+        How to compute. "direct" sums the products as the formula says. "winograd" computes 16 results of a 3x3 kernel
+        of stride and dilation 1 from 36 products instead of 144 [2]_; a result's error then depends on all inputs near
+        it (float32, standard-normal data, 512 channels: below 3e-5 of the largest result). "auto" is the faster of
+        them for the kernel, the image's size and the channels.
     out : ndarray, optional
         Where to write the result, in any memory order; it is returned.
 
@@ -90,6 +93,7 @@ def conv2d(
     References
     ----------
     .. [1] V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, 2016.
+    .. [2] A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308, 2015.
 
     Examples
     --------
@@ -312,11 +316,11 @@ def _conv(
     _checks.array("x", x, (rank + 2, rank + 1))
     _checks.array("weight", weight, (rank + 2,))
     _checks.same_dtype("weight", weight, "x", x)
-    _checks.algorithm(algorithm)
     relu = _checks.activation(activation)
     window, groups, shape = _checks.convolution(
         "x", x.shape, "weight.shape", weight.shape, stride, padding, dilation, groups
     )
+    _checks.algorithm(algorithm, window, rank)
     if bias is not None:
         _checks.shape("bias", bias, (weight.shape[0],))
         _checks.same_dtype("bias", bias, "x", x)
@@ -344,17 +348,17 @@ def _conv_backward(
     _checks.array("x", x, (rank + 2, rank + 1))
     _checks.array("weight", weight, (rank + 2,))
     _checks.same_dtype("weight", weight, "x", x)
-    _checks.algorithm(algorithm)
     window, groups, shape = _checks.convolution(
         "x", x.shape, "weight.shape", weight.shape, stride, padding, dilation, groups
     )
+    _checks.algorithm(algorithm, window, rank)
     _checks.shape("grad_out", grad_out, shape)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     unbatched = x.ndim == rank + 1
     if unbatched:
         grad_out, x = grad_out[np.newaxis], x[np.newaxis]
     grad_x = backend.conv_backward_input(grad_out, weight, x.shape, window, groups, None, algorithm)
-    grad_weight = backend.conv_backward_weight(grad_out, x, weight.shape, window, groups, None)
+    grad_weight = backend.conv_backward_weight(grad_out, x, weight.shape, window, groups, None, algorithm)
     return ConvGrads(grad_x[0] if unbatched else grad_x, grad_weight, backend.conv_backward_bias(grad_out))
 
 
@@ -373,10 +377,10 @@ def _conv_backward_input(
     backend = _dispatch.backend(grad_out=grad_out, weight=weight, out=out)
     input_shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
     _checks.array("weight", weight, (rank + 2,))
-    _checks.algorithm(algorithm)
     window, groups, shape = _checks.convolution(
         "input_shape", input_shape, "weight.shape", weight.shape, stride, padding, dilation, groups
     )
+    _checks.algorithm(algorithm, window, rank)
     _checks.shape("grad_out", grad_out, shape)
     _checks.same_dtype("grad_out", grad_out, "weight", weight)
     _checks.output(out, input_shape, weight.dtype)
@@ -405,16 +409,16 @@ def _conv_backward_weight(
     backend = _dispatch.backend(grad_out=grad_out, x=x, out=out)
     _checks.array("x", x, (rank + 2, rank + 1))
     weight_shape = _checks.shape_argument("weight_shape", weight_shape, (rank + 2,))
-    _checks.algorithm(algorithm)
     window, groups, shape = _checks.convolution(
         "x", x.shape, "weight_shape", weight_shape, stride, padding, dilation, groups
     )
+    _checks.algorithm(algorithm, window, rank)
     _checks.shape("grad_out", grad_out, shape)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     _checks.output(out, weight_shape, x.dtype)
     if x.ndim == rank + 1:
         grad_out, x = grad_out[np.newaxis], x[np.newaxis]
-    grad_weight: Array = backend.conv_backward_weight(grad_out, x, weight_shape, window, groups, out)
+    grad_weight: Array = backend.conv_backward_weight(grad_out, x, weight_shape, window, groups, out, algorithm)
     return grad_weight
 
 

@@ -312,12 +312,19 @@ CASES = [
     *(
         (
             function,
-            {"algorithm": name},
+            options,
             ValueError,
-            f'algorithm "{name}" cannot serve these arguments: this version computes every convolution by "direct"',
+            f'algorithm "{options["algorithm"]}" cannot serve these arguments: {reason}',
         )
         for function in (fc.conv2d, fc.conv2d_backward, fc.conv2d_backward_input, fc.conv2d_backward_weight)
-        for name in ("winograd", "fft")
+        for options, reason in (
+            ({"algorithm": "fft"}, 'this version has "direct" and "winograd"'),
+            (
+                {"algorithm": "winograd", "dilation": 2, "padding": 2},
+                "it is for 3x3 kernels of stride and dilation 1, "
+                "got kernel_size (3, 3), stride (1, 1), dilation (2, 2)",
+            ),
+        )
     ),
     (
         fc.conv2d,

@@ -184,7 +184,7 @@ def conv_forward(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The convolution of x (N, C, *spatial) with weight (O, C / groups, *K), plus bias, then ReLU."""
-    if is_depthwise(weight.shape, groups):
+    if algorithm != "winograd" and is_depthwise(weight.shape, groups):
         return depthwise_forward(x, weight, bias, window, groups, relu, out)
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
     return _convolve(x, weight, bias, shape, window, False, groups, weight.shape[1], relu, out, algorithm)
@@ -195,7 +195,7 @@ def conv_backward_input(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its input."""
-    if is_depthwise(weight.shape, groups):
+    if algorithm != "winograd" and is_depthwise(weight.shape, groups):
         return depthwise_backward_input(grad_out, weight, input_shape, window, groups, out)
     in_channels = weight.shape[0] // groups
     return _convolve(grad_out, weight, None, input_shape, window, True, groups, in_channels, False, out, algorithm)
@@ -205,14 +205,13 @@ def _convolve(
     x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, backward: bool, groups: int, channels: int,
     relu: bool, out: Any, algorithm: str,
 ) -> Any:  # fmt: skip
-    by_winograd = winograd.chosen(algorithm, window, backward, channels, shape[1] // groups, x.ndim - 2)
     source, channels_last = layout.flat(x)
     if math.prod(shape) == 0:
         return layout.deliver(layout.empty(shape, x.dtype, channels_last), out)
     out_channels, raw = shape[1] // groups, read_only(weight)
     result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
     floor = x.dtype.type(0 if relu else -np.inf)
-    if by_winograd:
+    if winograd.chosen(algorithm, window, backward, channels, out_channels):
         lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
         winograd.convolve(source, raw, lanes_bias, floor, result, channels_last, window, backward, groups, channels)
         return layout.deliver(result, out)

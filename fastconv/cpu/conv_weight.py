@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu import layout
+from fastconv.cpu import layout, winograd
 from fastconv.cpu._jit import compiled, internal, launch
 from fastconv.cpu.depthwise import depthwise_backward_weight, is_depthwise
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
 from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
+from fastconv.cpu.winograd_weight import weight_gradient
 
 CHAIN = 384  # pixels of one chain
 AHEAD = 8  # pixels that are prefetched ahead of their use
@@ -295,16 +296,20 @@ def _out_channels_in_lanes(in_channels: int, out_channels: int, taps: int, items
 
 
 def conv_backward_weight(
-    grad_out: Any, x: Any, weight_shape: tuple[int, ...], window: Window, groups: int, out: Any = None
-) -> Any:
+    grad_out: Any, x: Any, weight_shape: tuple[int, ...], window: Window, groups: int, out: Any = None,
+    algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its weight, contiguous."""
-    if is_depthwise(weight_shape, groups):
+    if algorithm != "winograd" and is_depthwise(weight_shape, groups):
         return depthwise_backward_weight(grad_out, x, weight_shape, window, groups, out)
     result = layout.target(out, weight_shape, x.dtype, False, x, grad_out)
     if x.size == 0 or result.size == 0:
         result[...] = 0
         return layout.deliver(result, out)
     (source, x_last), (grads, grad_last) = layout.flat(x), layout.flat(grad_out)
+    if winograd.chosen(algorithm, window, False, weight_shape[1], weight_shape[0] // groups):
+        weight_gradient(source, x_last, grads, grad_last, result, window, x.shape[0], groups)
+        return layout.deliver(result, out)
     out_channels, in_channels, taps = weight_shape[0] // groups, weight_shape[1], math.prod(weight_shape[2:])
     out_lanes = _out_channels_in_lanes(in_channels, out_channels, taps, x.itemsize)
     width = lanes(x.itemsize)

@@ -21,7 +21,7 @@ from fastconv.cpu._jit import compiled, inlined, internal, launch
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import Plan, Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, pack_segment
 from fastconv.cpu.winograd_transforms import SIZE, transform_input, transform_kernel, transform_output
 
@@ -199,28 +199,18 @@ def _store_block(work, lanes, group, block, box, target, bias, floor):
 
 
 # ------------------------------------------------------------------------------------------------------------ in Python
-def chosen(algorithm: str, window: Window, backward: bool, channels: int, out_channels: int, rank: int) -> bool:
+def chosen(algorithm: str, window: Window, backward: bool, channels: int, out_channels: int) -> bool:
     """Whether Winograd's algorithm computes a convolution of so many channels per group.
 
     A box of few tiles does not repay that kernels are transformed for it, about the time of six tiles' products.
     """
-    if algorithm == "direct":
-        return False
+    if algorithm != "auto":
+        return algorithm == "winograd" and channels > 0
     if (window.kernel_size, window.stride, window.dilation) != ((1, 3, 3), (1, 1, 1), (1, 1, 1)):
-        if algorithm == "winograd":
-            raise ValueError(_refusal(window, rank))
         return False
-    if algorithm == "winograd":
-        return channels > 0
     _, height, width = window.input_size if backward else window.output_size
     products = PRODUCTS * (-(-height // STEP) * -(-width // STEP) + 6)
     return min(channels, out_channels) >= LEAST_CHANNELS and TAPS * height * width > products
-
-
-def _refusal(window: Window, rank: int) -> str:
-    given = ", ".join(f"{name} {getattr(window, name)[-rank:]}" for name in ("kernel_size", "stride", "dilation"))
-    served = "it is for 3x3 kernels of stride and dilation 1"
-    return f'algorithm "winograd" cannot serve these arguments: {served}, got {given}'
 
 
 def _mirrored(window: Window) -> Window:
@@ -236,6 +226,14 @@ def _mirrored(window: Window) -> Window:
     )
 
 
+def tile_window(window: Window) -> Window:
+    """The window whose positions are the tiles."""
+    d, h, w = window.output_size
+    return window._replace(
+        kernel_size=(1, SIZE, SIZE), stride=(1, STEP, STEP), output_size=(d, -(-h // STEP), -(-w // STEP))
+    )
+
+
 @lru_cache(maxsize=64)
 def _make_plans(
     window: Window, backward: bool, images: int, channels: int, groups: int, itemsize: int, channels_last: bool,
@@ -248,11 +246,7 @@ def _make_plans(
     few = piece == channels and out_channels <= MAX_VECTORS * width and groups == 1
     most = (SMALL_BOX_BYTES if few else BOX_BYTES) // itemsize
     reading = Reading(channels_last, beyond=piece % width > 0, most=most)
-    d, h, w = window.output_size
-    tiles = window._replace(
-        kernel_size=(1, SIZE, SIZE), stride=(1, STEP, STEP), output_size=(d, -(-h // STEP), -(-w // STEP))
-    )
-    grid = make_plan(tiles, False, images, piece, groups * (channels // piece), itemsize, reading)
+    grid = make_plan(tile_window(window), False, images, piece, groups * (channels // piece), itemsize, reading)
     return grid, make_plan(window, False, images, channels, groups, itemsize, Reading(channels_last))
 
 
@@ -270,7 +264,7 @@ def convolve(
     images, out_channels = result.shape[0], result.shape[1] // groups
     grid, plan = _make_plans(window, backward, images, channels, groups, x.itemsize, channels_last, out_channels)
     launch(
-        winograd_core, max(1, result.size * channels >> 18), x, channels_last, weight, backward, bias, floor,
+        winograd_core, max(1, result.size * channels * STEP >> WORK), x, channels_last, weight, backward, bias, floor,
         layout.flat_target(result, channels_last), channels_last, grid.numbers, grid.tables, plan.numbers, groups,
         out_channels,
     )  # fmt: skip

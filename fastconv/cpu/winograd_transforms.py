@@ -143,3 +143,4 @@ def make_transform(matrix: Matrix) -> Any:
 
 transform_input = make_transform(input_matrix())
 transform_kernel, transform_output = make_transform(kernel_matrix(3)), make_transform(output_matrix(4))
+transform_grad, transform_weight = make_transform(kernel_matrix(4)), make_transform(output_matrix(3))

@@ -1,0 +1,296 @@
+"""The weight gradient of 3x3 kernels by Winograd's F(3x3, 4x4): tiles of grad_out are the kernels, 4x4 each.
+
+    S[k][in_channel, out_channel] = sum over tiles of V[k][tile, in_channel] * W[k][tile, out_channel]
+
+V are tiles of the input, the same as in the forward pass, W transformed tiles of grad_out; S becomes the gradients.
+Where all of S fits into the L2 cache it collects the tiles of many boxes, else every box's part is transformed and
+added up. Sums run over the boxes of a slice in their order and over the slices in theirs: the shape decides both.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv._window import Window
+from fastconv.cpu import layout
+from fastconv.cpu._jit import L2_BYTES, compiled, inlined, internal, launch
+from fastconv.cpu.epilogue import make_target, store_tile
+from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
+from fastconv.cpu.panel import SLACK, make_reader
+from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
+from fastconv.cpu.weights import block_lanes, make_lanes
+from fastconv.cpu.winograd import (
+    BOX_BYTES,
+    PRODUCTS,
+    SMALL_BOX_BYTES,
+    STEP,
+    TAPS,
+    even_piece,
+    make_transform_box,
+    tile_window,
+    tiles_of,
+    transform_input_box,
+)
+from fastconv.cpu.winograd_transforms import SIZE, transform_grad, transform_weight
+
+AHEAD = 8  # tiles of W that are prefetched ahead of their use
+KEEP_BYTES = L2_BYTES * 3 // 10  # of all of S
+MAX_SLICES = 16
+SLICE_BYTES = 8 << 20  # of all slices' gradients together
+
+transform_grad_box = make_transform_box(transform_grad)
+
+
+class Problem(NamedTuple):
+    """Sizes: channels are per group, and read in pieces."""
+
+    groups: Any
+    in_channels: Any
+    out_channels: Any
+    pieces: Any
+    piece: Any
+    grad_pieces: Any
+    lanes: Any  # of a piece of out_channels
+    vectors: Any  # of lanes in all pieces
+    target: Any  # the gradient as an image: out_channels are its channels, (in_channel, tap) its pixels
+
+
+class Work(NamedTuple):
+    """A worker's own memory: V, W and S with the distances of their products."""
+
+    tiles: Any  # V[piece of in_channels][k][tile][in_channel]
+    tiles_pitch: Any
+    grads: Any  # W[k][tile][out_channel], for a piece of out_channels
+    grads_pitch: Any
+    sums: Any  # S[k][in_channel][lane] for a piece of in_channels and a block of lanes, or for all of them
+    sums_pitch: Any
+    results: Any  # [in_channel, tap][lane] for a piece of in_channels and one vector of lanes
+    pixels: Any  # see store_tile
+    planes: Any
+    zeros: Any
+    rows: Any  # offsets of in_channels in V
+    tile_rows: Any  # of tiles in V
+    grad_rows: Any  # and in W
+
+
+@inlined
+def _make_problem(grad_weight, grid, grad_grid, order, groups, in_channels, out_channels):
+    there = pointer(grad_weight, 0)
+    piece, grad_piece = phase_header(grid, 0).channels, phase_header(grad_grid, 0).channels
+    lanes, grad_pieces = make_lanes(grad_piece, lanes_at(there)), out_channels // grad_piece
+    target = make_target(there, False, groups * out_channels, order, 0)
+    return Problem(
+        groups, in_channels, out_channels, in_channels // piece, piece, grad_pieces, lanes, grad_pieces * lanes.vectors,
+        target,
+    )  # fmt: skip
+
+
+@internal
+def _make_work(grad_weight, problem, tiles, keep):
+    width, block, dtype = problem.lanes.width, MAX_VECTORS * problem.lanes.width, grad_weight.dtype
+    height = (problem.piece + ROWS - 1) // ROWS * ROWS
+    regions = problem.grad_pieces * problem.lanes.blocks * problem.pieces if keep else 1
+    # The extra vectors keep products from sharing few sets of L1.
+    tiles_pitch, grads_pitch = tiles * problem.piece + width, tiles * problem.lanes.row + width
+    sums_pitch, pixels = height * block + width, TAPS * problem.piece
+    work = Work(
+        np.empty(problem.pieces * PRODUCTS * tiles_pitch + SLACK, dtype), tiles_pitch,
+        np.empty(PRODUCTS * grads_pitch + SLACK, dtype), grads_pitch,
+        np.empty(regions * PRODUCTS * sums_pitch + SLACK, dtype), sums_pitch,
+        np.empty((pixels + width) * width + SLACK, dtype), np.arange(0, (pixels + width) * width, width),
+        np.empty(width, np.int64), np.zeros(width, dtype), np.empty(height, np.int64),
+        np.arange(tiles) * problem.piece, np.arange(tiles) * problem.lanes.row,
+    )  # fmt: skip
+    for i in range(height):  # rows beyond the last channel repeat it
+        work.rows[i] = min(i, problem.piece - 1)
+    return work
+
+
+# ---------------------------------------------------------------------------------------------------------------- sums
+@compiled
+def winograd_sums_core(
+    worker, workers, x, x_last, grad_out, grad_last, sums, grad_weight, floor, grid, tables, grad_grid, grad_tables,
+    order, groups, in_channels, out_channels, slices, keep,
+):  # fmt: skip
+    """Every slice's gradient for every group; straight to the gradient where ``sums`` is empty."""
+    problem = _make_problem(grad_weight, grid, grad_grid, order, groups, in_channels, out_channels)
+    reader = make_reader(x, x_last, grid, tables, 0)
+    grad_reader = make_reader(grad_out, grad_last, grad_grid, grad_tables, 0)
+    header, pieces = phase_header(grid, 0), problem.grad_pieces
+    work = _make_work(grad_weight, problem, header.box_pixels, keep)
+    items = slices * groups
+    splits = 1 if items % workers == 0 or items >= 4 * workers else min(pieces, workers)
+    for item in range(worker, items * splits, workers):
+        split, group, slice_ = item % splits, item // splits % groups, item // splits // groups
+        start, stop = slice_ * header.boxes // slices, (slice_ + 1) * header.boxes // slices
+        for index in range(start, stop):
+            box = box_at(grid, 0, index)
+            transform_input_box(
+                work.tiles, work.tiles_pitch, problem.piece, reader, grid, group * problem.pieces, problem.pieces, box
+            )
+            for g in range(split * pieces // splits, (split + 1) * pieces // splits):
+                transform_grad_box(
+                    work.grads, work.grads_pitch, problem.lanes.row, grad_reader, grad_grid, group * pieces + g, 1, box
+                )
+                for part in range(problem.pieces * problem.lanes.blocks):
+                    region = (g * problem.pieces * problem.lanes.blocks + part) * PRODUCTS * work.sums_pitch
+                    into = advance(aligned(pointer(work.sums, 0)), region if keep else 0)
+                    _add_box(work, problem, part, tiles_of(box), into, keep and index > start)
+                    if not keep or index == stop - 1:
+                        _finish(work, problem, sums, item // splits, g, part, into, floor, not keep and index > start)
+
+
+@internal
+def _add_box(work, problem, part, count, into, accumulate):
+    """S of a piece of in_channels and a block of lanes, plus ``count`` tiles."""
+    p, block = part // problem.lanes.blocks, part % problem.lanes.blocks
+    lane, pitch, _ = block_lanes(problem.lanes, block)
+    tiles, grads = aligned(pointer(work.tiles, 0)), advance(aligned(pointer(work.grads, 0)), lane)
+    for k in range(PRODUCTS):
+        a = advance(tiles, (p * PRODUCTS + k) * work.tiles_pitch)
+        b, c = advance(grads, k * work.grads_pitch), advance(into, k * work.sums_pitch)
+        for i in range(0, problem.piece, ROWS):
+            tile(
+                pitch // problem.lanes.width, count, a, pointer(work.rows, i), pointer(work.tile_rows, 0), b,
+                pointer(work.grad_rows, 0), AHEAD * problem.lanes.row, advance(c, i * pitch), pitch, accumulate,
+            )  # fmt: skip
+
+
+@internal
+def _finish(work, problem, sums, item, g, part, into, floor, accumulate):
+    """The gradients of a piece of in_channels and a block of lanes: to a slice's sums, or to the gradient."""
+    p, block = part // problem.lanes.blocks, part % problem.lanes.blocks
+    lane, pitch, channels = block_lanes(problem.lanes, block)
+    width, pixels = problem.lanes.width, TAPS * problem.piece
+    results = aligned(pointer(work.results, 0))
+    for v in range(0, channels, width):
+        for c in range(problem.piece):
+            transform_weight(
+                advance(into, c * pitch + v), SIZE * work.sums_pitch, work.sums_pitch,
+                advance(results, TAPS * c * width), 3 * width, width,
+            )  # fmt: skip
+        vector = g * problem.lanes.vectors + (lane + v) // width
+        if sums.size == 0:
+            _store(work, problem, item * problem.out_channels + g * problem.lanes.channels + lane + v,
+                   min(width, channels - v), pixels, p * pixels, floor)  # fmt: skip
+        else:
+            offset = ((item * problem.vectors + vector) * problem.in_channels * TAPS + p * pixels) * width
+            there = pointer(sums, offset)
+            if accumulate:
+                for q in range(pixels * width):
+                    there[q] += results[q]
+            else:
+                copy(there, results, pixels * width)
+
+
+@internal
+def _store(work, problem, channel, channels, count, first, floor):
+    """``count`` results [in_channel, tap][lane] to the gradient's rows from ``channel`` on."""
+    for c in range(problem.lanes.width):
+        work.planes[c] = c * problem.target.plane if c < channels else -1
+    results = aligned(pointer(work.results, 0))
+    store_tile(
+        results, problem.lanes.width, count, problem.target, 0, channel, channels, pointer(work.zeros, 0), floor, first,
+        pointer(work.planes, 0), pointer(work.pixels, 0), advance(results, count * problem.lanes.width),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------- to the weight
+@compiled
+def winograd_order_core(
+    worker, workers, sums, grad_weight, floor, grid, grad_grid, order, groups, in_channels, out_channels, slices
+):
+    """The slices' gradients, added up in their order and moved to grad_weight (O, C / groups, 3, 3)."""
+    problem = _make_problem(grad_weight, grid, grad_grid, order, groups, in_channels, out_channels)
+    work = _make_work(grad_weight, problem, 1, False)
+    width, vectors, pixels = problem.lanes.width, problem.vectors, TAPS * problem.piece
+    for item in range(worker, groups * vectors * problem.pieces, workers):
+        p, vector, group = item % problem.pieces, item // problem.pieces % vectors, item // problem.pieces // vectors
+        g, lane = vector // problem.lanes.vectors, vector % problem.lanes.vectors * width
+        results = aligned(pointer(work.results, 0))
+        for s in range(slices):
+            here = (((s * groups + group) * vectors + vector) * in_channels * TAPS + p * pixels) * width
+            part = pointer(sums, here)
+            if s == 0:
+                copy(results, part, pixels * width)
+            else:
+                for q in range(pixels * width):
+                    results[q] += part[q]
+        channel = group * out_channels + g * problem.lanes.channels + lane
+        _store(work, problem, channel, min(width, problem.lanes.channels - lane), pixels, p * pixels, floor)
+
+
+# ------------------------------------------------------------------------------------------------------------ in Python
+class Gradient(NamedTuple):
+    """How a weight gradient is computed."""
+
+    grid: Plan  # of the input's tiles
+    grad_grid: Plan  # of grad_out's
+    order: Plan  # of the gradient as an image
+    keep: bool
+    slices: int
+    size: int  # of one slice's gradient
+
+
+@lru_cache(maxsize=64)
+def _make_gradient(
+    window: Window, images: int, in_channels: int, out_channels: int, groups: int, itemsize: int, x_last: bool,
+    grad_last: bool,
+) -> Gradient:  # fmt: skip
+    width = lanes(itemsize)
+    piece, grad_piece = even_piece(in_channels, width), _lanes_piece(out_channels, width)
+    height, row = -(-piece // ROWS) * ROWS, -(-grad_piece // width) * width
+    pieces = in_channels // piece * (out_channels // grad_piece)
+    keep = PRODUCTS * pieces * height * row * itemsize <= KEEP_BYTES
+    tiles = tile_window(window)
+    grad_tiles = tiles._replace(
+        input_size=window.output_size, kernel_size=(1, STEP, STEP), padding_before=(0, 0, 0), padding_after=(0, 0, 0)
+    )
+    most = (SMALL_BOX_BYTES if keep else BOX_BYTES) // itemsize
+    for _ in range(2):  # until both have the same boxes
+        reading = Reading(x_last, beyond=piece % width > 0, most=most)
+        grid = make_plan(tiles, False, images, piece, groups * (in_channels // piece), itemsize, reading)
+        reading = Reading(grad_last, beyond=grad_piece % width > 0, most=grid.header.box_pixels)
+        grads = groups * (out_channels // grad_piece)
+        grad_grid = make_plan(grad_tiles, False, images, grad_piece, grads, itemsize, reading)
+        most = grad_grid.header.box_pixels
+    line = (1, 1, in_channels * TAPS)
+    one, zero = (1, 1, 1), (0, 0, 0)
+    order = make_plan(Window(line, one, one, zero, zero, one, line), False, 1, 1, 1, itemsize, Reading(False))
+    size = groups * out_channels // grad_piece * row * in_channels * TAPS
+    boxes = grid.header.boxes
+    slices = max(1, min(MAX_SLICES, SLICE_BYTES // (size * itemsize), boxes))
+    return Gradient(grid, grad_grid, order, keep, slices, size)
+
+
+def _lanes_piece(channels: int, width: int) -> int:
+    """The divisor up to two blocks of lanes that wastes the fewest lanes, one block if that wastes none."""
+    block = MAX_VECTORS * width
+    divisors = [d for d in range(min(width, channels), min(channels, 2 * block) + 1) if channels % d == 0]
+    return max(divisors, key=lambda d: (d / (-(-d // width) * width), d == block, d), default=channels)
+
+
+def weight_gradient(
+    x: Any, x_last: bool, grad_out: Any, grad_last: bool, result: Any, window: Window, images: int, groups: int
+) -> None:
+    """Write the gradient for ``x`` and ``grad_out``, flat, to ``result``."""
+    out_channels, in_channels = result.shape[0] // groups, result.shape[1]
+    grid, grad_grid, order, keep, slices, size = _make_gradient(
+        window, images, in_channels, out_channels, groups, x.itemsize, x_last, grad_last
+    )
+    straight = slices == 1 and (keep or grid.header.boxes == 1)
+    sums = np.empty(0 if straight else slices * size, x.dtype)
+    target, floor = layout.flat_target(result, False), x.dtype.type(-np.inf)
+    launch(
+        winograd_sums_core, max(1, grad_out.size * in_channels * STEP >> WORK), x, x_last, grad_out, grad_last, sums,
+        target, floor, grid.numbers, grid.tables, grad_grid.numbers, grad_grid.tables, order.numbers, groups,
+        in_channels, out_channels, slices, keep,
+    )  # fmt: skip
+    if not straight:
+        launch(
+            winograd_order_core, max(1, sums.size >> 17), sums, target, floor, grid.numbers, grad_grid.numbers,
+            order.numbers, groups, in_channels, out_channels, slices,
+        )  # fmt: skip
