@@ -61,6 +61,9 @@ L2_BYTES = _l2_bytes()
 
 
 # ------------------------------------------------------------------------------------------------------------ the cache
+_KERNELS = pathlib.Path(__file__).parent  # what is kept is compiled from this folder's sources, and from no others
+
+
 def _cache_directory() -> pathlib.Path | None:
     """A writable directory that belongs to exactly these sources, this Numba and this CPU; None switches caching off.
 
@@ -69,10 +72,9 @@ def _cache_directory() -> pathlib.Path | None:
     setting = os.environ.get("FASTCONV_CACHE_DIR")
     if setting == "":
         return None
-    kernels = pathlib.Path(__file__).parent  # compiled code comes from this folder alone
     magic = cpu_target.target_context.codegen().magic_tuple()
     digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, np.__version__, magic)).encode())
-    for source in sorted(kernels.rglob("*.py")):
+    for source in sorted(_KERNELS.rglob("*.py")):
         digest.update(source.read_bytes())
     try:
         root = pathlib.Path(setting) if setting else pathlib.Path(AppDirs("fastconv", appauthor=False).user_cache_dir)
@@ -122,7 +124,7 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 
 def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     dispatcher = numba.njit(no_cfunc_wrapper=True, **_OPTIONS, **options)(function)
-    if CACHE_DIRECTORY is not None:
+    if CACHE_DIRECTORY is not None and _KERNELS in pathlib.Path(function.__code__.co_filename).parents:
         dispatcher._cache = _Cache(function)
     return dispatcher  # type: ignore[no-any-return]
 
@@ -154,7 +156,7 @@ def _driver(core: Any) -> Callable[..., Any]:
 
     def driver(workers, *args):  # type: ignore[no-untyped-def]
         for worker in numba.prange(workers):
-            core(worker, workers, *args)
+            core(np.int64(worker), workers, *args)  # prange counts in uint64: the core would be compiled again
 
     name = f"{core.py_func.__module__.rpartition('.')[2]}_{core.py_func.__name__}_parallel"
     driver.__name__ = driver.__qualname__ = name

@@ -232,7 +232,6 @@ print(len(_relu.signatures))
 """
 
 
-@pytest.mark.xfail(reason="prange counts workers with uint64, launch with int64: the core is compiled for both")
 def test_threads_run_what_was_compiled_for_one():
     assert run(TWICE, FASTCONV_CACHE_DIR="").stdout == "1\n"
 
@@ -247,7 +246,6 @@ print(_jit.compiled(number)())
 """
 
 
-@pytest.mark.xfail(reason="compiled code is kept under a hash of the package's sources, wherever a function stands")
 def test_functions_of_other_files_are_not_taken_from_the_cache(tmp_path):
     """A changed function would be answered by its old code."""
     script = FOREIGN.replace("sys.argv[1]", "'{}'")
