@@ -214,11 +214,11 @@ def test_one_compilation_for_each_type():
         numba.set_num_threads(before)
     used = {name: kernel.signatures for name, kernel in kernels().items() if kernel.signatures}
     assert len(used) > 20
-    several = {}
-    for name, signatures in used.items():
-        arguments = {signature[2:] or signature for signature in signatures}  # without the numbers of workers
-        if len(arguments) != len(set(map(element_types, arguments))):
-            several[name] = signatures
+    several = {
+        name: signatures
+        for name, signatures in used.items()
+        if len(signatures) != len(set(map(element_types, signatures)))
+    }
     assert several == {}
 
 
@@ -237,19 +237,25 @@ def test_threads_run_what_was_compiled_for_one():
 
 
 FOREIGN = """
-import sys
+import numpy as np
 from fastconv.cpu import _jit
 
-source = "def number():\\n    return " + sys.argv[1]
-exec(compile(source, "elsewhere.py", "exec"))
-print(_jit.compiled(number)())
+exec(compile("def core(worker, workers, seen):\\n    seen[worker] = NUMBER", "elsewhere.py", "exec"))
+core, seen = _jit.compiled(core), np.zeros(2, np.int64)
+START
+print(seen)
 """
+PARALLEL_IS_KEPT = pytest.mark.xfail(reason="the parallel form stands in this package, wherever its core stands")
 
 
-def test_functions_of_other_files_are_not_taken_from_the_cache(tmp_path):
+@pytest.mark.parametrize(
+    "start", ["core(0, 1, seen)", pytest.param("_jit._driver(core)(1, seen)", marks=PARALLEL_IS_KEPT)]
+)
+def test_functions_of_other_files_are_not_taken_from_the_cache(start, tmp_path):
     """A changed function would be answered by its old code."""
-    script = FOREIGN.replace("sys.argv[1]", "'{}'")
-    assert [run(script.format(n), FASTCONV_CACHE_DIR=tmp_path).stdout for n in (1, 2)] == ["1\n", "2\n"]
+    script = FOREIGN.replace("START", start)
+    seen = [run(script.replace("NUMBER", number), FASTCONV_CACHE_DIR=tmp_path).stdout for number in "12"]
+    assert seen == ["[1 0]\n", "[2 0]\n"]
 
 
 # ----------------------------------------------------------------------------------------------------------- the launch

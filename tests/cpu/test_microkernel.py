@@ -2,7 +2,6 @@
 
 import fractions
 
-import numba
 import numpy as np
 import pytest
 
@@ -24,13 +23,12 @@ from fastconv.cpu.microkernel import (
 )
 from tests import strategies
 
-compiled = numba.njit(**_jit._OPTIONS)  # as kernels are, but never kept on disk
 dtypes = pytest.mark.parametrize("dtype", strategies.DTYPES)
 
 
 # ----------------------------------------------------------------------------------------------------- the micro-kernel
 def caller(kernel):
-    @compiled
+    @_jit.compiled
     def call(depth, a, a_start, a_row, a_col, b, b_row, ahead, c, c_start, ldc, accumulate):
         kernel(
             depth, pointer(a, a_start), pointer(a_row, 0), pointer(a_col, 0), pointer(b, 0), pointer(b_row, 0), ahead,
@@ -151,7 +149,7 @@ def test_nan_and_inf_stay_in_their_row_and_column(call, rows, vectors, dtype):
     np.testing.assert_array_equal(np.isinf(c) + 2 * np.isnan(c), kind)
 
 
-@compiled
+@_jit.compiled
 def call_tile(vectors, depth, a, a_row, a_col, b, b_row, c, ldc):
     microkernel.tile(
         vectors, depth, pointer(a, 0), pointer(a_row, 0), pointer(a_col, 0), pointer(b, 0), pointer(b_row, 0), 0,
@@ -178,13 +176,13 @@ def test_accumulators_fit_into_the_registers():
 
 
 # -------------------------------------------------------------------------------------------------------- the transpose
-@compiled
+@_jit.compiled
 def call_transpose(source, stride, rows, target, start, to):
     transpose(pointer(source, 0), stride, rows, pointer(target, start), pointer(to, 0))
     return source.size + target.size + to.size
 
 
-@compiled
+@_jit.compiled
 def call_epilogue(source, stride, rows, target, start, to, bias, floor):
     transpose_epilogue(
         pointer(source, 0), stride, rows, pointer(target, start), pointer(to, 0), pointer(bias, 0), floor
@@ -248,37 +246,37 @@ def test_transpose_with_bias_and_floor(dtype, floor):
 
 
 # ------------------------------------------------------------------------------------------------------------- pointers
-@compiled
+@_jit.compiled
 def put(x, offset, further, value):
     advance(pointer(x, offset), further)[0] = value
     return x.size
 
 
-@compiled
+@_jit.compiled
 def put_aligned(x, offset, value):
     aligned(pointer(x, offset))[0] = value
     return x.size
 
 
-@compiled
+@_jit.compiled
 def call_copy(target, start, source, source_start, count):
     copy(pointer(target, start), pointer(source, source_start), count)
     return target.size + source.size
 
 
-@compiled
+@_jit.compiled
 def call_clear(target, start, count):
     clear(pointer(target, start), count)
     return target.size
 
 
-@compiled
+@_jit.compiled
 def call_prefetch(x, offset):
     prefetch(pointer(x, offset))
     return x.size
 
 
-@compiled
+@_jit.compiled
 def count_lanes(x):
     return lanes_at(pointer(x, 0))
 

@@ -2,7 +2,6 @@
 
 import itertools
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,11 +15,9 @@ from fastconv.cpu.plan import box_at, make_plan, phase_header
 from tests import naive, strategies
 from tests.cpu.test_plan import READINGS, SmallBoxes, phases, plans, small_boxes
 
-compiled = numba.njit(**_jit._OPTIONS)  # as kernels are, but never kept on disk
-
 
 # ---------------------------------------------------------------------------------------------------------------- boxes
-@compiled
+@_jit.compiled
 def gather(x, channels_last, numbers, tables, phase, group, columns):
     """columns[image, grid pixel, summand], read through the panel of every box; how much is written beyond a panel."""
     header, reader = phase_header(numbers, phase), make_reader(x, channels_last, numbers, tables, phase)
@@ -110,7 +107,7 @@ def test_panels_of_named_windows(reading, limits):
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs
-@compiled
+@_jit.compiled
 def call_run(source, stride, rows, target, start, to, count, readable):
     transpose_run(pointer(source, 0), stride, rows, pointer(target, start), pointer(to, 0), count, readable)
     return source.size + target.size + to.size

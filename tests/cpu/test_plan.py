@@ -2,7 +2,6 @@
 
 import itertools
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,8 +10,6 @@ from hypothesis import strategies as st
 from fastconv._window import make_window
 from fastconv.cpu import _jit, plan
 from fastconv.cpu.plan import Axis, Header, Reading, box_at, make_plan, phase_axes, phase_header
-
-compiled = numba.njit(**_jit._OPTIONS)  # as kernels are, but never kept on disk
 
 
 # ---------------------------------------------------------------------------------------------------------------- draws
@@ -139,7 +136,7 @@ def test_low_and_span_are_the_reach_of_the_taps(arguments):
 
 
 # ---------------------------------------------------------------------------------------------------------------- boxes
-@compiled
+@_jit.compiled
 def read_plan(numbers, phase, index):
     return phase_header(numbers, phase), phase_axes(numbers, phase), box_at(numbers, phase, index)
 
