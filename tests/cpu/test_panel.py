@@ -85,6 +85,7 @@ def test_panels_hold_the_windows_of_any_pass(arguments, limits):
 CASES = {
     "padding before": ((6, 7), (3, 3), (1, 1), ((2, 0), (1, 0)), (1, 1)),
     "padding after": ((6, 7), (3, 3), (1, 1), ((0, 1), (0, 2)), (1, 1)),
+    "one column of padding": ((6, 7), (3, 3), (1, 1), ((0, 0), (0, 1)), (1, 1)),
     "more padding than input": ((2, 3), (2, 2), (1, 1), ((7, 6), (5, 8)), (1, 1)),
     "windows wholly in the padding": ((1, 1), (1, 2), (2, 2), ((3, 3), (3, 3)), (1, 1)),
     "stride skips pixels": ((9, 11), (1, 1), (3, 2), ((0, 0), (0, 0)), (1, 1)),

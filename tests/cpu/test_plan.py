@@ -1,6 +1,7 @@
 """Plans: the walks visit what a plain loop visits, the boxes cut the grid, tables and pitches stay in the panel."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_low_and_span_are_the_reach_of_the_taps(arguments):
             offsets = {a.offset + t * a.offset_step for t in range(a.taps)} or {0}
             assert (min(offsets), max(offsets)) == (0, a.span)
             pixels = {a.stride * o for o in range(a.count)}
-            assert all((pixel + offset) % a.unit == 0 for pixel in pixels for offset in offsets)
+            assert a.unit == (math.gcd(*pixels, *offsets) or 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------- boxes
