@@ -23,7 +23,7 @@ from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, 
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
 from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
-from fastconv.cpu.winograd_weight import weight_gradient
+from fastconv.cpu.winograd_weight import LEAST_CHANNELS, weight_gradient
 
 CHAIN = 384  # pixels of one chain
 AHEAD = 8  # pixels that are prefetched ahead of their use
@@ -307,7 +307,7 @@ def conv_backward_weight(
         result[...] = 0
         return layout.deliver(result, out)
     (source, x_last), (grads, grad_last) = layout.flat(x), layout.flat(grad_out)
-    if winograd.chosen(algorithm, window, False, weight_shape[1], weight_shape[0] // groups):
+    if winograd.chosen(algorithm, window, False, weight_shape[1], weight_shape[0] // groups, LEAST_CHANNELS):
         weight_gradient(source, x_last, grads, grad_last, result, window, x.shape[0], groups)
         return layout.deliver(result, out)
     out_channels, in_channels, taps = weight_shape[0] // groups, weight_shape[1], math.prod(weight_shape[2:])

@@ -30,8 +30,8 @@ PRODUCTS = SIZE * SIZE
 TAPS = 9
 FEW = 8  # channels of a kernel that are packed before they are transformed
 AHEAD = 8  # rows of U that are prefetched ahead of their use
-PIECE = 96  # summed channels at most that make a chain, where the number of channels can be divided like that
-LEAST_CHANNELS = 8
+PIECE = 64  # about as many summed channels make a chain
+LEAST_CHANNELS = 8  # on both sides, below which direct sums are faster
 BOX_BYTES, SMALL_BOX_BYTES = 264, 192  # of a channel's elements in a box, and where all of U stays in L2
 
 
@@ -92,7 +92,7 @@ def _make_work(x, width, grid, channels):
         np.empty(PRODUCTS * kernels + SLACK, x.dtype), kernels, np.empty(PRODUCTS * sums + SLACK, x.dtype), sums,
         np.full(3, -1), np.empty(TAPS * FEW * block + SLACK, x.dtype), np.empty(TAPS * FEW + width, np.int64),
         np.empty(pixels * width + SLACK, x.dtype), np.arange(0, (pixels + width) * width, width),
-        np.empty(rows, np.int64), np.arange(piece), np.empty(piece, np.int64), np.empty(width, np.int64),
+        np.empty(rows, np.int64), np.arange(piece), np.zeros(piece + 1, np.int64), np.empty(width, np.int64),
     )  # fmt: skip
 
 
@@ -128,18 +128,19 @@ def tiles_of(box):
 def _transform_kernels(work, weight, group, lane, pitch, channels, first, piece):
     """U of a block of lanes and a piece of summed channels, a few at a time."""
     there, few = aligned(pointer(work.kernels, 0)), aligned(pointer(work.few, 0))
-    for c in range(piece):
-        work.lane_rows[c] = c * pitch
+    tap = FEW * pitch
+    if work.lane_rows[1] != pitch:  # tables of another block's lanes
+        for c in range(work.lane_rows.size):
+            work.lane_rows[c] = c * pitch
+        work.few_to[:] = -1
+        for q in range(TAPS if weight.backward else TAPS * FEW):
+            work.few_to[q] = q % TAPS * tap + q // TAPS * pitch
+    source, step = (advance(few, (TAPS - 1) * tap), -tap) if weight.backward else (few, tap)
     for start in range(0, piece, FEW):
         count = min(FEW, piece - start)
-        tap = count * pitch
-        work.few_to[:] = -1
-        for q in range(TAPS if weight.backward else TAPS * count):
-            work.few_to[q] = q % TAPS * tap + q // TAPS * pitch
         to = pointer(work.few_to, 0)
         pack_segment(weight, group, lane, channels, first + start, count, pitch, TAPS, to, few)
-        source, step = (advance(few, (TAPS - 1) * tap), -tap) if weight.backward else (few, tap)
-        for v in range(0, tap, lanes_at(few)):
+        for v in range(0, count * pitch, lanes_at(few)):
             target = advance(there, start * pitch + v)
             transform_kernel(advance(source, v), 3 * step, step, target, SIZE * work.kernels_pitch, work.kernels_pitch)
 
@@ -199,7 +200,9 @@ def _store_block(work, lanes, group, block, box, target, bias, floor):
 
 
 # ------------------------------------------------------------------------------------------------------------ in Python
-def chosen(algorithm: str, window: Window, backward: bool, channels: int, out_channels: int) -> bool:
+def chosen(
+    algorithm: str, window: Window, backward: bool, channels: int, out_channels: int, least: int = LEAST_CHANNELS
+) -> bool:
     """Whether Winograd's algorithm computes a convolution of so many channels per group.
 
     A box of few tiles does not repay that kernels are transformed for it, about the time of six tiles' products.
@@ -210,7 +213,7 @@ def chosen(algorithm: str, window: Window, backward: bool, channels: int, out_ch
         return False
     _, height, width = window.input_size if backward else window.output_size
     products = PRODUCTS * (-(-height // STEP) * -(-width // STEP) + 6)
-    return min(channels, out_channels) >= LEAST_CHANNELS and TAPS * height * width > products
+    return min(channels, out_channels) >= least and TAPS * height * width > products
 
 
 def _mirrored(window: Window) -> Window:
@@ -242,7 +245,7 @@ def _make_plans(
     """The plans of tiles, by pieces of channels, and of pixels."""
     window = _mirrored(window) if backward else window
     width = lanes(itemsize)
-    piece = even_piece(channels, width)
+    piece = even_piece(channels)
     few = piece == channels and out_channels <= MAX_VECTORS * width and groups == 1
     most = (SMALL_BOX_BYTES if few else BOX_BYTES) // itemsize
     reading = Reading(channels_last, beyond=piece % width > 0, most=most)
@@ -250,10 +253,10 @@ def _make_plans(
     return grid, make_plan(window, False, images, channels, groups, itemsize, Reading(channels_last))
 
 
-def even_piece(channels: int, width: int) -> int:
-    """The largest divisor that is at most PIECE, whole vectors rather than not; all channels where there is none."""
-    divisors = [d for d in range(min(width, channels), min(channels, PIECE) + 1) if channels % d == 0]
-    return max(divisors, key=lambda d: (d % width == 0, d), default=channels)
+def even_piece(channels: int) -> int:
+    """The divisor closest to PIECE, between a quarter of it and its double; all channels where there is none."""
+    divisors = [d for d in range(min(PIECE // 4, channels), min(channels, 2 * PIECE) + 1) if channels % d == 0]
+    return min(divisors, key=lambda d: max(d / PIECE, PIECE / d), default=channels)
 
 
 def convolve(

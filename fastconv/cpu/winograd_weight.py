@@ -16,7 +16,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout
-from fastconv.cpu._jit import L2_BYTES, compiled, inlined, internal, launch
+from fastconv.cpu._jit import compiled, inlined, internal, launch
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader
@@ -36,8 +36,9 @@ from fastconv.cpu.winograd import (
 )
 from fastconv.cpu.winograd_transforms import SIZE, transform_grad, transform_weight
 
+LEAST_CHANNELS = 16  # on both sides, below which direct sums are faster
 AHEAD = 8  # tiles of W that are prefetched ahead of their use
-KEEP_BYTES = L2_BYTES * 3 // 10  # of all of S
+KEEP_BYTES = 640 << 10  # of all of S
 MAX_SLICES = 16
 SLICE_BYTES = 8 << 20  # of all slices' gradients together
 
@@ -241,10 +242,9 @@ def _make_gradient(
     grad_last: bool,
 ) -> Gradient:  # fmt: skip
     width = lanes(itemsize)
-    piece, grad_piece = even_piece(in_channels, width), _lanes_piece(out_channels, width)
-    height, row = -(-piece // ROWS) * ROWS, -(-grad_piece // width) * width
-    pieces = in_channels // piece * (out_channels // grad_piece)
-    keep = PRODUCTS * pieces * height * row * itemsize <= KEEP_BYTES
+    piece, grad_piece = even_piece(in_channels), _lanes_piece(out_channels, width)
+    # Sums depend on what follows: it has no word of the machine.
+    keep = PRODUCTS * in_channels * out_channels * itemsize <= KEEP_BYTES
     tiles = tile_window(window)
     grad_tiles = tiles._replace(
         input_size=window.output_size, kernel_size=(1, STEP, STEP), padding_before=(0, 0, 0), padding_after=(0, 0, 0)
@@ -260,10 +260,10 @@ def _make_gradient(
     line = (1, 1, in_channels * TAPS)
     one, zero = (1, 1, 1), (0, 0, 0)
     order = make_plan(Window(line, one, one, zero, zero, one, line), False, 1, 1, 1, itemsize, Reading(False))
-    size = groups * out_channels // grad_piece * row * in_channels * TAPS
-    boxes = grid.header.boxes
-    slices = max(1, min(MAX_SLICES, SLICE_BYTES // (size * itemsize), boxes))
-    return Gradient(grid, grad_grid, order, keep, slices, size)
+    taps = groups * in_channels * TAPS
+    slices = max(1, min(MAX_SLICES, SLICE_BYTES // (out_channels * taps * itemsize), grid.header.boxes))
+    row = -(-grad_piece // width) * width
+    return Gradient(grid, grad_grid, order, keep, slices, out_channels // grad_piece * row * taps)
 
 
 def _lanes_piece(channels: int, width: int) -> int:

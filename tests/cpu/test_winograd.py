@@ -124,9 +124,9 @@ def test_integers_come_out_exact():
         assert abs(got - expected).max() < 1e-9
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 3e-5), (np.float64, 3e-14)])
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 5e-6), (np.float64, 1e-14)])
 def test_512_channels_err_little(dtype, bound):
-    """The stated bound, relative to the largest result, for standard-normal data."""
+    """Relative to the largest result, for standard-normal data; 3e-5 is what the documentation promises in float32."""
     x, weight = strategies.values((1, 512, 12, 12), dtype, 1), strategies.values((512, 512, 3, 3), dtype, 2)
     grad_out = strategies.values(x.shape, dtype, 3)
     for operation, a, b, *shape in (
