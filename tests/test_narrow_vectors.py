@@ -166,7 +166,6 @@ def test_operations_with_narrower_vectors(unit):
 
 DIFFER = {
     "depthwise": "columns of COLUMN taps are summed longest first, and tiles of TILE pixels, which registers decide",
-    "winograd": "even_piece divides channels into chains by the width of a vector",
 }
 
 
