@@ -1,6 +1,15 @@
 """Fast convolution, pooling and the other layers of convolutional networks on NumPy arrays."""
 
+from fastconv._pooling import MaxPooled
 from fastconv.activation import leaky_relu, leaky_relu_backward, relu, relu_backward
+from fastconv.avg_pool import (
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    avg_pool3d,
+    avg_pool3d_backward,
+)
 from fastconv.conv import ConvGrads, conv2d, conv2d_backward, conv2d_backward_input, conv2d_backward_weight
 from fastconv.global_pool import (
     global_avg_pool,
@@ -17,22 +26,33 @@ from fastconv.loss import (
     softmax,
     softmax_backward,
 )
-from fastconv.pool import (
-    MaxPooled,
-    avg_pool2d,
-    avg_pool2d_backward,
+from fastconv.max_pool import (
+    max_pool1d,
+    max_pool1d_backward,
     max_pool2d,
     max_pool2d_backward,
+    max_pool3d,
+    max_pool3d_backward,
+)
+from fastconv.sum_pool import (
+    sum_pool1d,
+    sum_pool1d_backward,
     sum_pool2d,
     sum_pool2d_backward,
+    sum_pool3d,
+    sum_pool3d_backward,
 )
 
 __all__ = [
     "ConvGrads",
     "LinearGrads",
     "MaxPooled",
+    "avg_pool1d",
+    "avg_pool1d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
     "conv2d",
     "conv2d_backward",
     "conv2d_backward_input",
@@ -49,14 +69,22 @@ __all__ = [
     "linear_backward",
     "log_softmax",
     "log_softmax_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_pool3d",
+    "max_pool3d_backward",
     "relu",
     "relu_backward",
     "softmax",
     "softmax_backward",
+    "sum_pool1d",
+    "sum_pool1d_backward",
     "sum_pool2d",
     "sum_pool2d_backward",
+    "sum_pool3d",
+    "sum_pool3d_backward",
 ]
 
 __version__ = "0.1.0"

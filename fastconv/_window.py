@@ -50,15 +50,14 @@ def output_size(
     """Number of window positions on one axis; zero or less where the window does not fit.
 
     With ``ceil_mode`` a last, partial window counts unless it would start in the padding after the input (the rule of
-    PyTorch and of ONNX 22).
+    PyTorch and of ONNX 22). One that fits is not partial, and counts wherever it starts: with a padding of more than
+    half a window, which those two refuse.
     """
     span = size + before + after - dilation * (kernel - 1) - 1
-    if not ceil_mode:
-        return span // stride + 1
-    count = -(-span // stride) + 1
-    if (count - 1) * stride >= size + before:
-        count -= 1
-    return count
+    whole = span // stride + 1
+    if not ceil_mode or span % stride == 0 or whole * stride >= size + before:
+        return whole
+    return whole + 1
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int, *, lower: bool = False) -> tuple[int, int]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
-
-import numpy.typing as npt
+from typing import Literal, overload
 
 from fastconv import _checks, _dispatch
-from fastconv.pool import INDICES, MaxPooled, _placed
+from fastconv._pooling import INDICES, Array, MaxPooled, occupied, placed
 
-Array = npt.NDArray[Any]
 RANKS = (3, 4, 5)
 
 
@@ -188,19 +185,17 @@ def global_max_pool_backward(grad_out: Array, indices: Array, input_shape: Seque
     shape = _input_shape(grad_out, input_shape)
     _checks.array("indices", indices, (2,), INDICES)
     _checks.shape("indices", indices, grad_out.shape)
-    return _placed(backend.global_max_pool_backward(grad_out, indices, shape), indices, shape[2:])
+    return placed(backend.global_max_pool_backward(grad_out, indices, shape), indices, shape[2:])
 
 
 def _check(x: Array) -> None:
     _checks.array("x", x, RANKS)
-    if min(x.shape[2:]) < 1:
-        raise ValueError(f"x must have at least 1 element on each spatial axis, got {x.shape[2:]}")
+    occupied("x", x.shape[2:])
 
 
 def _input_shape(grad_out: Array, input_shape: Sequence[int]) -> tuple[int, ...]:
     shape = _checks.shape_argument("input_shape", input_shape, RANKS)
     _checks.array("grad_out", grad_out, (2,))
     _checks.shape("grad_out", grad_out, shape[:2])
-    if min(shape[2:]) < 1:
-        raise ValueError(f"input_shape must have at least 1 element on each spatial axis, got {shape[2:]}")
+    occupied("input_shape", shape[2:])
     return shape

@@ -133,14 +133,12 @@ def conv_backward_bias(grad_out):
 def windows_on_axis(size, kernel, stride, before, after, dilation, ceil_mode):
     """The coordinates that each window covers, in and out of the input's 0 ... size - 1.
 
-    With ``ceil_mode`` one more counts if it covers what no other one does, but no last one that starts past the input.
+    With ``ceil_mode`` one more counts if the last one ends before the padded input does and it starts in the input.
     """
-    windows, start, end = [], -before, size + after
-    while start + dilation * (kernel - 1) < end or (ceil_mode and start - stride + dilation * (kernel - 1) < end - 1):
+    windows, start, end, reach = [], -before, size + after, dilation * (kernel - 1) + 1
+    while start + reach <= end or (ceil_mode and start - stride + reach < end and start < size):
         windows.append([start + dilation * tap for tap in range(kernel)])
         start += stride
-    if ceil_mode and start - stride >= size:
-        windows.pop()
     return windows
 
 

@@ -10,30 +10,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv as fc
-from fastconv import pool
 from tests import naive, strategies
 from tests.tolerance import assert_close
 
 
-# The private functions for any rank, called like the public two-dimensional ones.
-def max_pool(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False):
-    return pool._max_pool(x.ndim - 2, x, kernel, stride, padding, dilation, ceil_mode, True, None)
+# The public functions, by the rank of their operands.
+def of_rank(name, rank):
+    family, backward, _ = name.partition("_backward")
+    return getattr(fc, f"{family}{rank}d{backward}")
+
+
+def max_pool(x, *window):
+    return of_rank("max_pool", x.ndim - 2)(x, *window, return_indices=True)
 
 
 def max_pool_values(x, *window):
-    return pool._max_pool(x.ndim - 2, x, *window, False, None)
+    return of_rank("max_pool", x.ndim - 2)(x, *window)
 
 
 def max_pool_backward(grad_out, indices, input_shape):
-    return pool._max_pool_backward(grad_out.ndim - 2, grad_out, indices, input_shape)
+    return of_rank("max_pool_backward", grad_out.ndim - 2)(grad_out, indices, input_shape)
 
 
-def avg_pool(x, kernel, stride, padding, dilation, ceil_mode, count_include_pad=True, divisor=None):
-    return pool._avg_pool(x.ndim - 2, x, kernel, stride, padding, dilation, ceil_mode, count_include_pad, divisor, None)
+def avg_pool(x, kernel, stride, padding, dilation, ceil_mode, *averaging):
+    return of_rank("avg_pool", x.ndim - 2)(x, kernel, stride, padding, ceil_mode, *averaging, dilation=dilation)
 
 
-def avg_pool_backward(grad_out, input_shape, *window):
-    return pool._avg_pool_backward(grad_out.ndim - 2, grad_out, input_shape, *window)
+def avg_pool_backward(grad_out, shape, kernel, stride, padding, dilation, ceil_mode, *averaging):
+    backward = of_rank("avg_pool_backward", grad_out.ndim - 2)
+    return backward(grad_out, shape, kernel, stride, padding, ceil_mode, *averaging, dilation=dilation)
 
 
 @dataclasses.dataclass
@@ -180,7 +185,7 @@ def test_means_are_the_naive_ones(case):
 def test_gradients_of_means_are_the_naive_ones(case):
     grad_out = case.grad_out(avg_pool(case.x, *case.window))
     options = (case.x.shape, *case.window, *case.averaging)
-    grad_x = pool._avg_pool_backward(case.x.ndim - 2, grad_out, *options)
+    grad_x = avg_pool_backward(grad_out, *options)
     expected = naive.avg_pool_backward(grad_out, *options)
     assert_close(grad_x, expected, naive.avg_pool_backward(np.abs(grad_out), *options), np.prod(case.window[0]) + 4)
     assert grad_x.dtype == case.x.dtype
@@ -195,25 +200,18 @@ def test_gradients_of_sums_are_the_adjoint(case, divisor):
     assert np.vdot(y, grad_out) == np.vdot(case.x, grad_x)
 
 
-@given(cases(ranks=(2,)))
+@given(cases())
 def test_sums_are_means_with_a_divisor_of_one(case):
-    kernel, stride, padding, _, ceil_mode = case.window
-    y = fc.sum_pool2d(case.x, kernel, stride, padding, ceil_mode) if fits(case, 1) else None
-    if y is None:
+    rank = case.x.ndim - 2
+    kernel, stride, padding, dilation, ceil_mode = case.window
+    if dilation not in (1, (1,) * rank, [1] * rank):
         return
-    np.testing.assert_array_equal(y, fc.avg_pool2d(case.x, kernel, stride, padding, ceil_mode, divisor_override=1))
+    y = of_rank("sum_pool", rank)(case.x, kernel, stride, padding, ceil_mode)
+    np.testing.assert_array_equal(y, avg_pool(case.x, *case.window, True, 1))
     grad_out = case.grad_out(y)
     np.testing.assert_array_equal(
-        fc.sum_pool2d_backward(grad_out, case.x.shape, kernel, stride, padding, ceil_mode),
-        fc.avg_pool2d_backward(grad_out, case.x.shape, kernel, stride, padding, ceil_mode, divisor_override=1),
-    )
-
-
-def fits(case, dilation):
-    """Whether the window fits into the padded input also with this dilation, which is smaller than the case's."""
-    kernel, _, padding, _, _ = case.window
-    return all(
-        n >= strategies.smallest_size(axis, 2, kernel, padding, dilation) for axis, n in enumerate(case.x.shape[2:])
+        of_rank("sum_pool_backward", rank)(grad_out, case.x.shape, kernel, stride, padding, ceil_mode),
+        avg_pool_backward(grad_out, case.x.shape, *case.window, True, 1),
     )
 
 
