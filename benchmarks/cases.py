@@ -33,9 +33,14 @@ class Case(NamedTuple):
 
     @property
     def pass_(self) -> str:
-        """forward, backward, backward_input or backward_weight."""
+        """forward, forward_packed, backward, backward_input or backward_weight."""
         _, backward, which = self.operation.partition("_backward")
-        return f"backward{which}" if backward else "forward"
+        return f"backward{which}" if backward else "forward_packed" if is_packed(self.operation) else "forward"
+
+
+def is_packed(operation: str) -> bool:
+    """Whether the weight is a constant, which those who can prepare once."""
+    return operation.endswith("_packed")
 
 
 class Source:
@@ -61,12 +66,13 @@ def conv(source: Source) -> Iterator[Case]:
         bias = source(layer.out_channels)
         moved = source.bytes(layer.input_shape, layer.weight_shape, layer.output_shape)
         passes: dict[str, Arrays] = {
-            "conv2d": (x, weight, bias),
-            "conv2d_backward_input": (grad_out, weight, layer.input_shape),
-            "conv2d_backward_weight": (grad_out, x, layer.weight_shape),
+            "": (x, weight, bias),
+            "_packed": (x, weight, bias),
+            "_backward_input": (grad_out, weight, layer.input_shape),
+            "_backward_weight": (grad_out, x, layer.weight_shape),
         }
-        for operation, arguments in passes.items():
-            yield Case(layer.name, operation, arguments, layer.options, layer.flops, moved, layer)
+        for pass_, arguments in passes.items():
+            yield Case(layer.name, layer.function + pass_, arguments, layer.options, layer.flops, moved, layer)
 
 
 def pool(source: Source) -> Iterator[Case]:
@@ -133,7 +139,8 @@ def linear(source: Source) -> Iterator[Case]:
         x, weight = source(layer.batch, layer.in_features), source(layer.out_features, layer.in_features)
         grad_out, bias = source(layer.batch, layer.out_features), source(layer.out_features)
         moved = source.bytes(x.shape, weight.shape, grad_out.shape)
-        yield Case(layer.name, "linear", (x, weight, bias), {}, layer.flops, moved)
+        for operation in ("linear", "linear_packed"):
+            yield Case(layer.name, operation, (x, weight, bias), {}, layer.flops, moved)
         yield Case(layer.name, "linear_backward", (grad_out, x, weight), {}, 2 * layer.flops, 2 * moved)
 
 

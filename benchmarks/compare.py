@@ -1,7 +1,10 @@
-"""fastconv beside PyTorch and ONNX Runtime in one run: time, GFLOP/s, share of the measured peak and ratios.
+"""fastconv beside PyTorch, ONNX Runtime and OpenVINO in one run: time, GFLOP/s, share of the measured peak and ratios.
 
 Arrays are channels-first going in and coming out, and whatever a library does to them in between is timed. Every
 contender gets the same arrays and the same number of threads, and their results are compared before anything is timed.
+ONNX Runtime and OpenVINO prepare constant weights once, untimed: they are compared with packed weights, in the pass
+forward_packed. PyTorch prepares none, so it is compared in both.
+
 Times are medians over rounds; each round times every contender, and the machine's peak, once, so that a change of the
 machine's speed meets them all alike. With one thread, times are the processor time of that thread, which leaves out
 what other processes take; with more they are wall-clock time. Memory that is freed stays with the process (with glibc),
@@ -34,7 +37,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ops", default="conv", help="of conv, pool, activation, loss, linear; commas between them")
-    parser.add_argument("--passes", default="", help="of forward, backward, backward_input, backward_weight")
+    parser.add_argument(
+        "--passes", default="", help="of forward, forward_packed, backward, backward_input, backward_weight"
+    )
     parser.add_argument("--layers", default="", help="only layers whose name contains one of these")
     parser.add_argument("--algorithm", choices=("direct", "auto"), default="auto", help="fastconv's convolution")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
@@ -146,7 +151,7 @@ def measure(
 
 # -------------------------------------------------------------------------------------------------------------- groups
 class Group(NamedTuple):
-    """Layers that are averaged together, by share of the peak or, for a ``peer``, by ratio to it."""
+    """Layers that are averaged together, by share of the peak or, for a ``peer``, by ratio to it or to the best."""
 
     title: str
     passes: tuple[str, ...]
@@ -159,6 +164,14 @@ def inner(layer: Any) -> int:
     return int(layer.in_channels // layer.groups)
 
 
+def is_3x3(layer: Any) -> bool:
+    """The layers that most networks are made of."""
+    usual = (layer.kernel, layer.stride, layer.dilation, layer.groups, len(layer.size)) == (3, 1, 1, 1, 2)
+    return usual and min(layer.in_channels, layer.out_channels) >= 32
+
+
+BEST = "best"
+PASSES = ("forward", "backward_input", "backward_weight")
 CONV_GROUPS = (
     Group("forward, 16 or more input channels, not depthwise", ("forward",), lambda layer: inner(layer) >= 16),
     Group(
@@ -172,14 +185,16 @@ CONV_GROUPS = (
         lambda layer: min(inner(layer), layer.out_channels // layer.groups) >= 32,
     ),
     *(
-        Group(
-            f"{name}, 1 to 3 input channels, against PyTorch", (name,), lambda layer: layer.in_channels <= 3, "PyTorch"
+        Group(f"{name}, {title}against {'the best peer' if peer == BEST else peer}", (name,), member, peer)
+        for title, member, names in (
+            ("", lambda layer: True, (*PASSES, "forward_packed")),
+            ("3x3, stride 1, 32 or more channels, ", is_3x3, ("forward",)),
+            ("1 to 3 input channels, ", lambda layer: layer.in_channels <= 3, PASSES),
+            ("depthwise, ", lambda layer: layer.depthwise, PASSES),
+            ("32 groups, ", lambda layer: layer.groups == 32 and not layer.depthwise, PASSES),
         )
-        for name in ("forward", "backward_input", "backward_weight")
-    ),
-    *(
-        Group(f"{name}, depthwise, against PyTorch", (name,), lambda layer: layer.depthwise, "PyTorch")
-        for name in ("forward", "backward_input", "backward_weight")
+        for name in names
+        for peer in (BEST if name == "forward_packed" else "PyTorch",)
     ),
 )
 
@@ -191,10 +206,16 @@ def geometric_mean(values: list[float]) -> float:
 def group_rows(results: list[Result]) -> Iterator[list[str]]:
     for group in CONV_GROUPS:
         members = [r for r in results if r.case.spec and r.case.pass_ in group.passes and group.member(r.case.spec)]
-        scored = [(r.share if group.peer is None else r.against(group.peer), r) for r in members]
+        scored = [(score(r, group.peer), r) for r in members]
         scored = [pair for pair in scored if not math.isnan(pair[0])]
         if scored:
             yield [group.title, *summary(scored, "{:.1%}" if group.peer is None else "{:.2f} x")]
+
+
+def score(result: Result, peer: str | None) -> float:
+    if peer is None:
+        return result.share
+    return result.against_best if peer == BEST else result.against(peer)
 
 
 def ratio_rows(results: list[Result]) -> Iterator[list[str]]:

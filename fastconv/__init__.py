@@ -34,6 +34,7 @@ from fastconv.max_pool import (
     max_pool3d,
     max_pool3d_backward,
 )
+from fastconv.pack import PackedWeight, pack
 from fastconv.sum_pool import (
     sum_pool1d,
     sum_pool1d_backward,
@@ -47,6 +48,7 @@ __all__ = [
     "ConvGrads",
     "LinearGrads",
     "MaxPooled",
+    "PackedWeight",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -75,6 +77,7 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool3d",
     "max_pool3d_backward",
+    "pack",
     "relu",
     "relu_backward",
     "softmax",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fastconv import _checks, _dispatch
 from fastconv._window import Padding, Sizes
+from fastconv.pack import PackedWeight, unpacked
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +28,7 @@ class ConvGrads(NamedTuple):
 
 def conv2d(
     x: Array,
-    weight: Array,
+    weight: Array | PackedWeight,
     bias: Array | None = None,
     stride: Sizes = 1,
     padding: Padding = 0,
@@ -51,8 +52,8 @@ def conv2d(
     x : ndarray of float32 or float64, shape (N, C, H, W) or (C, H, W)
         Images in any memory order. The result has the same order, so that ``images.transpose(0, 3, 1, 2)`` of
         channels-last images is used without a copy and gives channels-last results.
-    weight : ndarray of x's dtype, shape (O, C // groups, KH, KW)
-        One kernel per output channel.
+    weight : ndarray of x's dtype, shape (O, C // groups, KH, KW), or PackedWeight
+        One kernel per output channel. Where it stays the same for many calls, :func:`pack` prepares it once.
     bias : ndarray of x's dtype, shape (O,), optional
         Added to each output channel.
     stride : int or (int, int), default 1
@@ -302,7 +303,7 @@ def conv2d_backward_weight(
 def _conv(
     rank: int,
     x: Array,
-    weight: Array,
+    weight: Array | PackedWeight,
     bias: Array | None,
     stride: Sizes,
     padding: Padding,
@@ -312,6 +313,7 @@ def _conv(
     algorithm: str,
     out: Array | None,
 ) -> Array:
+    weight, prepared, algorithm = unpacked(weight, rank, stride, dilation, groups, algorithm)
     backend = _dispatch.backend(x=x, weight=weight, bias=bias, out=out)
     _checks.array("x", x, (rank + 2, rank + 1))
     _checks.array("weight", weight, (rank + 2,))
@@ -327,9 +329,9 @@ def _conv(
     _checks.output(out, shape, x.dtype)
     y: Array
     if x.ndim == rank + 2:
-        y = backend.conv_forward(x, weight, bias, window, groups, relu, out, algorithm)
+        y = backend.conv_forward(x, weight, bias, window, groups, relu, out, algorithm, prepared)
         return y
-    y = backend.conv_forward(x[np.newaxis], weight, bias, window, groups, relu, _with_batch(out), algorithm)
+    y = backend.conv_forward(x[np.newaxis], weight, bias, window, groups, relu, _with_batch(out), algorithm, prepared)
     return y[0] if out is None else out
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from fastconv import _checks, _dispatch
+from fastconv.pack import PackedWeight, unpacked
 
 Array = npt.NDArray[Any]
 
@@ -22,7 +23,7 @@ class LinearGrads(NamedTuple):
 
 def linear(
     x: Array,
-    weight: Array,
+    weight: Array | PackedWeight,
     bias: Array | None = None,
     *,
     activation: str | None = None,
@@ -38,8 +39,8 @@ def linear(
     ----------
     x : ndarray of float32 or float64, shape (..., in_features)
         Inputs; any number of leading axes, also none.
-    weight : ndarray of x's dtype, shape (out_features, in_features)
-        One row per output.
+    weight : ndarray of x's dtype, shape (out_features, in_features), or PackedWeight
+        One row per output. Where it stays the same for many calls, :func:`pack` prepares it once.
     bias : ndarray of x's dtype, shape (out_features,), optional
         Added to each output.
     activation : {None, "relu"}, default None
@@ -78,6 +79,7 @@ def linear(
     >>> fc.linear(np.array([1.0, 10.0]), weight, np.array([0.5, 0.0, 0.0]), activation="relu")
     array([21.5, 43. ,  0. ])
     """
+    weight, prepared, _ = unpacked(weight, 0)
     backend = _dispatch.backend(x=x, weight=weight, bias=bias, out=out)
     relu = _checks.activation(activation)
     shape = _checks.linear(x, weight)
@@ -86,9 +88,9 @@ def linear(
         _checks.same_dtype("bias", bias, "x", x)
     _checks.output(out, shape, x.dtype)
     if x.ndim == 2:
-        return backend.linear_forward(x, weight, bias, relu, out)  # type: ignore[no-any-return]
+        return backend.linear_forward(x, weight, bias, relu, out, prepared)  # type: ignore[no-any-return]
     rows_out = _rows(out) if out is not None and out.flags.c_contiguous else None  # else reshaping would copy it
-    y: Array = backend.linear_forward(_rows(x), weight, bias, relu, rows_out).reshape(shape)
+    y: Array = backend.linear_forward(_rows(x), weight, bias, relu, rows_out, prepared).reshape(shape)
     if out is None:
         return y
     if rows_out is None:

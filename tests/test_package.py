@@ -43,7 +43,7 @@ def test_documentation_lists_every_name():
 
 
 def test_every_forward_has_a_backward():
-    forward = [name for name in OPERATIONS if "_backward" not in name]
+    forward = [name for name in OPERATIONS if "_backward" not in name and name != "pack"]
     assert not [name for name in forward if f"{name}_backward" not in OPERATIONS]
 
 

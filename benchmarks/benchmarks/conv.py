@@ -1,4 +1,4 @@
-"""Convolution: the three passes of every named layer."""
+"""Convolution: every named layer, forward with and without a packed weight, and both gradients."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ import fastconv as fc
 
 from .layers import CONV_LAYERS
 
-_LAYERS = {layer.name: layer for layer in CONV_LAYERS}
+_LAYERS = {layer.name: layer for layer in CONV_LAYERS if hasattr(fc, layer.function)}
 
 
-class Conv2d:
+class Conv:
     """Channels-first arrays of float32 in and out."""
 
-    params = ([*_LAYERS], ["forward", "backward_input", "backward_weight"])
+    params = ([*_LAYERS], ["forward", "forward_packed", "backward_input", "backward_weight"])
     param_names = ("layer", "pass")
 
     def setup(self, name: str, pass_: str) -> None:
@@ -23,14 +23,19 @@ class Conv2d:
             for shape in (layer.input_shape, layer.weight_shape, layer.output_shape)
         )
         bias = np.zeros(layer.out_channels, np.float32)
+        packed = fc.pack(weight, layer.stride, layer.dilation, layer.groups)
+        forward, backward_input, backward_weight = (
+            getattr(fc, layer.function + end) for end in ("", "_backward_input", "_backward_weight")
+        )
         self.call = {
-            "forward": lambda: fc.conv2d(x, weight, bias, **layer.options),
-            "backward_input": lambda: fc.conv2d_backward_input(grad_out, weight, x.shape, **layer.options),
-            "backward_weight": lambda: fc.conv2d_backward_weight(grad_out, x, weight.shape, **layer.options),
+            "forward": lambda: forward(x, weight, bias, **layer.options),
+            "forward_packed": lambda: forward(x, packed, bias, **layer.options),
+            "backward_input": lambda: backward_input(grad_out, weight, x.shape, **layer.options),
+            "backward_weight": lambda: backward_weight(grad_out, x, weight.shape, **layer.options),
         }[pass_]
         self.call()
 
-    def time_conv2d(self, name: str, pass_: str) -> None:
+    def time_conv(self, name: str, pass_: str) -> None:
         self.call()
 
 

@@ -181,13 +181,13 @@ def _multiply(
 # ------------------------------------------------------------------------------------------------------------ in Python
 def conv_forward(
     x: Any, weight: Any, bias: Any, window: Window, groups: int, relu: bool = False, out: Any = None,
-    algorithm: str = "auto",
+    algorithm: str = "auto", prepared: Any = None,
 ) -> Any:  # fmt: skip
     """The convolution of x (N, C, *spatial) with weight (O, C / groups, *K), plus bias, then ReLU."""
     if algorithm != "winograd" and is_depthwise(weight.shape, groups):
-        return depthwise_forward(x, weight, bias, window, groups, relu, out)
+        return depthwise_forward(x, weight, bias, window, groups, relu, out, prepared)
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
-    return _convolve(x, weight, bias, shape, window, False, groups, weight.shape[1], relu, out, algorithm)
+    return _convolve(x, weight, bias, shape, window, False, groups, weight.shape[1], relu, out, algorithm, prepared)
 
 
 def conv_backward_input(
@@ -203,7 +203,7 @@ def conv_backward_input(
 
 def _convolve(
     x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, backward: bool, groups: int, channels: int,
-    relu: bool, out: Any, algorithm: str,
+    relu: bool, out: Any, algorithm: str, prepared: Any = None,
 ) -> Any:  # fmt: skip
     source, channels_last = layout.flat(x)
     if math.prod(shape) == 0:
@@ -213,7 +213,9 @@ def _convolve(
     floor = x.dtype.type(0 if relu else -np.inf)
     if winograd.chosen(algorithm, window, backward, channels, out_channels):
         lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
-        winograd.convolve(source, raw, lanes_bias, floor, result, channels_last, window, backward, groups, channels)
+        winograd.convolve(
+            source, raw, lanes_bias, floor, result, channels_last, window, backward, groups, channels, prepared
+        )
         return layout.deliver(result, out)
     args = (window, backward, x.shape[0], channels, groups, x.itemsize)
     if not channels_last and pixels_in_lanes(*args, out_channels):
@@ -224,7 +226,9 @@ def _convolve(
         return layout.deliver(result, out)
     plan = make_plan(*args, Reading(channels_last, planar=not channels_last and channels < lanes(x.itemsize)))
     packed = np.empty(0, x.dtype)
-    if plan.most_boxes > FEW_BOXES:
+    if prepared is not None:  # forward the packed weight is the same for all images
+        packed = prepared.form("direct", lambda: pack(raw, backward, out_channels, groups, plan.numbers))
+    elif plan.most_boxes > FEW_BOXES:
         packed = pack(raw, backward, out_channels, groups, plan.numbers)
     operations = result.size * channels * plan.header.taps
     launch(

@@ -201,11 +201,12 @@ def is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
 
 
 def depthwise_forward(
-    x: Any, weight: Any, bias: Any, window: Window, groups: int, relu: bool = False, out: Any = None
-) -> Any:
+    x: Any, weight: Any, bias: Any, window: Window, groups: int, relu: bool = False, out: Any = None,
+    prepared: Any = None,
+) -> Any:  # fmt: skip
     """The convolution of x (N, C, *spatial) with weight (O, 1, *K), plus bias, then ReLU."""
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
-    return _convolve("forward", x, weight, bias, shape, window, weight.shape[0] // groups, relu, out)
+    return _convolve("forward", x, weight, bias, shape, window, weight.shape[0] // groups, relu, out, prepared)
 
 
 def depthwise_backward_input(
@@ -219,7 +220,7 @@ def depthwise_backward_input(
 
 def _convolve(
     pass_: str, x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, multiplier: int, relu: bool,
-    out: Any,
+    out: Any, prepared: Any = None,
 ) -> Any:  # fmt: skip
     source, channels_last = layout.flat(x)
     result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
@@ -231,15 +232,25 @@ def _convolve(
     added = np.zeros(channels + lanes, x.dtype)
     if bias is not None:
         added[:channels] = bias
-    factors = np.ascontiguousarray(weight).reshape(channels, -1)[:, plan.order]
-    ordered = np.zeros(factors.size + lanes, x.dtype)
-    ordered[: factors.size] = (factors.T if plan.blocked else factors).reshape(-1)
+    if prepared is None:
+        ordered = _ordered(weight, channels, plan, lanes)
+    else:
+        key = "depthwise", plan.blocked, plan.order.tobytes()
+        ordered = prepared.form(key, lambda: _ordered(weight, channels, plan, lanes))
     launch(
         depthwise_core, max(1, result.size * plan.order.size >> 17), source, ordered,
         channels if plan.blocked else lanes, plan.order.size, added, x.dtype.type(0 if relu else -np.inf),
         layout.flat_target(result, channels_last), shape[0], channels, shared, channels_last, plan.numbers,
     )  # fmt: skip
     return layout.deliver(result, out)
+
+
+def _ordered(weight: Any, channels: int, plan: Any, lanes: int) -> Any:
+    """The weight in the order of a plan's taps, a vector of channels or a channel at a time."""
+    factors = np.ascontiguousarray(weight).reshape(channels, -1)[:, plan.order]
+    ordered = np.zeros(factors.size + lanes, weight.dtype)
+    ordered[: factors.size] = (factors.T if plan.blocked else factors).reshape(-1)
+    return ordered
 
 
 def depthwise_backward_weight(

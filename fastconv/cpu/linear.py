@@ -21,10 +21,11 @@ def _window(batch: int) -> Window:
     return make_window((batch,), (1,), (1,), ((0, 0),), (1,))
 
 
-def linear_forward(x: Any, weight: Any, bias: Any, relu: bool = False, out: Any = None) -> Any:
+def linear_forward(x: Any, weight: Any, bias: Any, relu: bool = False, out: Any = None, prepared: Any = None) -> Any:
     """x @ weight.T + bias, then ReLU; x (B, in_features), weight (out_features, in_features)."""
     target = None if out is None else _pixels(out)
-    y = conv_forward(_pixels(x), weight[:, :, None], bias, _window(x.shape[0]), 1, relu, target)
+    window = _window(x.shape[0])
+    y = conv_forward(_pixels(x), weight[:, :, None], bias, window, 1, relu, target, prepared=prepared)
     return np.ascontiguousarray(y[0].T) if out is None else out
 
 

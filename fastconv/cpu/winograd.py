@@ -22,7 +22,7 @@ from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_axes, phase_header
-from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, pack_segment
+from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, pack_segment, padded_channels
 from fastconv.cpu.winograd_transforms import SIZE, transform_input, transform_kernel, transform_output
 
 STEP = 4  # results of a tile on an axis
@@ -57,9 +57,13 @@ class Work(NamedTuple):
 
 @compiled
 def winograd_core(
-    worker, workers, x, x_last, weight, backward, bias, floor, out, out_last, grid, tables, plan, groups, out_channels
-):
-    """The convolution of x. ``grid`` is the plan of its tiles, by pieces of channels, ``plan`` that of its pixels."""
+    worker, workers, x, x_last, weight, packed, backward, bias, floor, out, out_last, grid, tables, plan, groups,
+    out_channels,
+):  # fmt: skip
+    """The convolution of x. ``grid`` is the plan of its tiles, by pieces of channels, ``plan`` that of its pixels.
+
+    ``packed`` is the packed weight, or empty: then it is packed on the way.
+    """
     lanes = make_lanes(out_channels, lanes_at(pointer(x, 0)))
     reader = make_reader(x, x_last, grid, tables, 0)
     target = make_target(pointer(out, 0), out_last, groups * out_channels, plan, 0)
@@ -75,7 +79,7 @@ def winograd_core(
         for t in range(work.rows.size):  # rows without a tile repeat the last one
             work.rows[t] = min(t, tiles_of(box) - 1) * work.columns.size
         for block in range(split * lanes.blocks // splits, (split + 1) * lanes.blocks // splits):
-            _multiply_block(work, whole, lanes, group, block, tiles_of(box))
+            _multiply_block(work, whole, packed, lanes, group, block, tiles_of(box))
             _store_block(work, lanes, group, block, box, target, pointer(bias, group * lanes.row), floor)
 
 
@@ -125,38 +129,50 @@ def tiles_of(box):
 
 
 @internal
-def _transform_kernels(work, weight, group, lane, pitch, channels, first, piece):
+def _transform_kernels(work, weight, packed, lanes, group, block, index):
     """U of a block of lanes and a piece of summed channels, a few at a time."""
-    there, few = aligned(pointer(work.kernels, 0)), aligned(pointer(work.few, 0))
+    there, few, piece = aligned(pointer(work.kernels, 0)), aligned(pointer(work.few, 0)), work.columns.size
+    lane, pitch, channels = block_lanes(lanes, block)
     tap = FEW * pitch
     if work.lane_rows[1] != pitch:  # tables of another block's lanes
         for c in range(work.lane_rows.size):
             work.lane_rows[c] = c * pitch
-        work.few_to[:] = -1
-        for q in range(TAPS if weight.backward else TAPS * FEW):
-            work.few_to[q] = q % TAPS * tap + q // TAPS * pitch
-    source, step = (advance(few, (TAPS - 1) * tap), -tap) if weight.backward else (few, tap)
+        _order_few(work.few_to, weight, pitch)
+    first, step = ((TAPS - 1) * tap, -tap) if weight.backward else (0, tap)
     for start in range(0, piece, FEW):
-        count = min(FEW, piece - start)
-        to = pointer(work.few_to, 0)
-        pack_segment(weight, group, lane, channels, first + start, count, pitch, TAPS, to, few)
+        count, source = min(FEW, piece - start), few
+        if packed.size > 0:
+            ready = aligned(pointer(packed, 0))
+            source = advance(ready, packed_offset(lanes, weight.summed, piece, group, lane, pitch, index, start))
+        else:
+            to = pointer(work.few_to, 0)
+            pack_segment(weight, group, lane, channels, index * piece + start, count, pitch, TAPS, to, few)
+        source = advance(source, first)
         for v in range(0, count * pitch, lanes_at(few)):
             target = advance(there, start * pitch + v)
             transform_kernel(advance(source, v), 3 * step, step, target, SIZE * work.kernels_pitch, work.kernels_pitch)
 
 
 @internal
-def _multiply_block(work, weight, lanes, group, block, count):
+def _order_few(to, weight, pitch):
+    """Where an element of a run of the weight goes among FEW packed kernels, [tap][channel][lane]."""
+    to[:] = -1
+    for q in range(TAPS if weight.backward else TAPS * FEW):
+        to[q] = (q % TAPS * FEW + q // TAPS) * pitch
+
+
+@internal
+def _multiply_block(work, weight, packed, lanes, group, block, count):
     """M of ``count`` tiles and a block of lanes."""
     piece = work.columns.size
-    lane, pitch, channels = block_lanes(lanes, block)
+    _, pitch, _ = block_lanes(lanes, block)
     rows, columns, lane_rows = pointer(work.rows, 0), pointer(work.columns, 0), pointer(work.lane_rows, 0)
     kernels, sums = aligned(pointer(work.kernels, 0)), aligned(pointer(work.sums, 0))
     tiles = aligned(pointer(work.tiles, 0))
     for index in range(weight.summed // piece):
         if work.key[0] != group or work.key[1] != block or work.key[2] != index:
             work.key[0], work.key[1], work.key[2] = group, block, index
-            _transform_kernels(work, weight, group, lane, pitch, channels, index * piece, piece)
+            _transform_kernels(work, weight, packed, lanes, group, block, index)
         for k in range(PRODUCTS):
             a = advance(tiles, (index * PRODUCTS + k) * work.tiles_pitch)
             b, c = advance(kernels, k * work.kernels_pitch), advance(sums, k * work.sums_pitch)
@@ -197,6 +213,32 @@ def _store_block(work, lanes, group, block, box, target, bias, floor):
                     min(width, channels - v), advance(bias, lane + v), floor, first, planes, pixels,
                     square,
                 )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- weights packed ahead
+@inlined
+def packed_offset(lanes, summed, piece, group, lane, pitch, index, start):
+    """Where FEW kernels lie in [group][block][piece][a few channels][tap][channel][lane]."""
+    whole = (piece + FEW - 1) // FEW * FEW
+    return ((group * lanes.row + lane) * (summed // piece) * whole + (index * whole + start) * pitch) * TAPS
+
+
+@compiled
+def winograd_pack_core(worker, workers, weight, packed, plan, piece, groups, out_channels):
+    """The weight as :func:`winograd_core` reads it."""
+    target = aligned(pointer(packed, 0))
+    lanes = make_lanes(out_channels, lanes_at(target))
+    whole = make_weight(weight, False, out_channels, plan)
+    to = np.empty(TAPS * FEW + lanes.width, np.int64)
+    for item in range(worker, groups * lanes.blocks, workers):
+        group, block = item // lanes.blocks, item % lanes.blocks
+        lane, pitch, channels = block_lanes(lanes, block)
+        _order_few(to, whole, pitch)
+        for index in range(whole.summed // piece):
+            for start in range(0, piece, FEW):
+                there = advance(target, packed_offset(lanes, whole.summed, piece, group, lane, pitch, index, start))
+                first, count = index * piece + start, min(FEW, piece - start)
+                pack_segment(whole, group, lane, channels, first, count, pitch, TAPS, pointer(to, 0), there)
 
 
 # ------------------------------------------------------------------------------------------------------------ in Python
@@ -261,13 +303,23 @@ def even_piece(channels: int) -> int:
 
 def convolve(
     x: Any, weight: Any, bias: Any, floor: Any, result: Any, channels_last: bool, window: Window, backward: bool,
-    groups: int, channels: int,
+    groups: int, channels: int, prepared: Any = None,
 ) -> None:  # fmt: skip
     """Convolve ``x``, flat, with the weight, or with kernels turned round and channels exchanged, into ``result``."""
     images, out_channels = result.shape[0], result.shape[1] // groups
     grid, plan = _make_plans(window, backward, images, channels, groups, x.itemsize, channels_last, out_channels)
+    packed = np.empty(0, x.dtype)
+    if prepared is not None:
+        packed = prepared.form("winograd", lambda: _pack(weight, plan, grid.header.channels, groups, out_channels))
     launch(
-        winograd_core, max(1, result.size * channels * STEP >> WORK), x, channels_last, weight, backward, bias, floor,
-        layout.flat_target(result, channels_last), channels_last, grid.numbers, grid.tables, plan.numbers, groups,
-        out_channels,
+        winograd_core, max(1, result.size * channels * STEP >> WORK), x, channels_last, weight, packed, backward, bias,
+        floor, layout.flat_target(result, channels_last), channels_last, grid.numbers, grid.tables, plan.numbers,
+        groups, out_channels,
     )  # fmt: skip
+
+
+def _pack(weight: Any, plan: Plan, piece: int, groups: int, out_channels: int) -> Any:
+    rows = plan.header.channels // piece * -(-piece // FEW) * FEW * TAPS
+    packed = np.empty(groups * padded_channels(out_channels, weight.itemsize) * rows + SLACK, weight.dtype)
+    launch(winograd_pack_core, packed.size >> 15, weight, packed, plan.numbers, piece, groups, out_channels)
+    return packed
