@@ -1,0 +1,39 @@
+"""The CUDA backend: the operations of ``fastconv.cpu`` for arrays on the GPU, under the same names.
+
+Importing this module costs nothing and needs no CUDA package. An operation is loaded when it is first asked for, and
+that raises an ``ImportError`` which says what to install where the package is missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_MODULES: dict[str, tuple[str, ...]] = {}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def is_available() -> bool:
+    """Whether CUDA arrays can be computed on here: Numba's CUDA package, a driver and a device are there.
+
+    Returns
+    -------
+    bool
+        False where something is missing; nothing is raised.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.cuda.is_available() in (True, False)
+    True
+    """
+    try:
+        return bool(importlib.import_module("fastconv.cuda._jit").runs())
+    except Exception:  # a broken installation raises all kinds
+        return False
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"fastconv.cuda.{_HOME[name]}"), name)
