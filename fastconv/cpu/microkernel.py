@@ -22,6 +22,8 @@ from fastconv.cpu._jit import HAS_FMA, VECTOR_BYTES, VECTOR_REGISTERS, merged
 ROWS = 6
 MAX_VECTORS = 4 if VECTOR_REGISTERS >= 32 else 2
 
+LINE_BYTES = 64  # of a cache line
+
 _INDEX = ir.IntType(64)
 _LANE = ir.IntType(32)
 
@@ -207,7 +209,7 @@ def _emit_tile(builder: Any, emit: _Emitter, rows: int, vectors: int, args: Any)
             a_value = emit.splat(builder.load(builder.gep(row_address[i], [column])))
             for j in range(vectors):
                 builder.store(emit.multiply_add(a_value, b_vector[j], builder.load(sums[i, j])), sums[i, j])
-            if i < vectors:
+            if i < vectors and i * VECTOR_BYTES % LINE_BYTES == 0:  # one for every line: a second costs AVX2 2 %
                 _emit_prefetch(builder, builder.gep(b_ahead, [constant(i * emit.lanes)]), write=False)
 
     # Two rows of B a turn: at depth 256 the loop runs at 97 % of the FMA peak, with one row a turn at 90 %.
