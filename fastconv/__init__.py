@@ -1,5 +1,6 @@
 """Fast convolution, pooling and the other layers of convolutional networks on NumPy arrays."""
 
+from fastconv._convolution import ConvGrads
 from fastconv._pooling import MaxPooled
 from fastconv.activation import leaky_relu, leaky_relu_backward, relu, relu_backward
 from fastconv.avg_pool import (
@@ -10,7 +11,9 @@ from fastconv.avg_pool import (
     avg_pool3d,
     avg_pool3d_backward,
 )
-from fastconv.conv import ConvGrads, conv2d, conv2d_backward, conv2d_backward_input, conv2d_backward_weight
+from fastconv.conv_1d import conv1d, conv1d_backward, conv1d_backward_input, conv1d_backward_weight
+from fastconv.conv_2d import conv2d, conv2d_backward, conv2d_backward_input, conv2d_backward_weight
+from fastconv.conv_3d import conv3d, conv3d_backward, conv3d_backward_input, conv3d_backward_weight
 from fastconv.global_pool import (
     global_avg_pool,
     global_avg_pool_backward,
@@ -55,10 +58,18 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "conv1d",
+    "conv1d_backward",
+    "conv1d_backward_input",
+    "conv1d_backward_weight",
     "conv2d",
     "conv2d_backward",
     "conv2d_backward_input",
     "conv2d_backward_weight",
+    "conv3d",
+    "conv3d_backward",
+    "conv3d_backward_input",
+    "conv3d_backward_weight",
     "cross_entropy",
     "cross_entropy_backward",
     "global_avg_pool",

@@ -11,7 +11,7 @@ import mmap
 import numpy as np
 
 import fastconv as fc
-from fastconv import conv
+from fastconv import _convolution
 from tests import strategies
 from tests.test_conv import NAMED
 
@@ -55,13 +55,13 @@ def convolve(case, dtype, at_end, arrange):
     x, weight, bias = (strategies.values(shape, dtype, seed) for seed, shape in enumerate(shapes))
     x, weight, bias = arrange(x, at_end), guarded(weight, at_end), guarded(bias, at_end)
     rank = len(weight_shape) - 2
-    y = conv._conv(rank, x, weight, bias, *o, None, "auto", None)
+    y = _convolution.forward(rank, x, weight, bias, *o, None, "auto", None)
     grad_out = arrange(y, at_end)
-    grads = conv._conv_backward(rank, grad_out, x, weight, *o, "auto")
+    grads = _convolution.backward(rank, grad_out, x, weight, *o, "auto")
     outs = arrange(np.zeros_like(y), at_end), arrange(np.zeros_like(x), at_end), guarded(np.zeros_like(weight), at_end)
-    conv._conv(rank, x, weight, bias, *o, None, "auto", outs[0])
-    conv._conv_backward_input(rank, grad_out, weight, x.shape, *o, "auto", outs[1])
-    conv._conv_backward_weight(rank, grad_out, x, weight.shape, *o, "auto", outs[2])
+    _convolution.forward(rank, x, weight, bias, *o, None, "auto", outs[0])
+    _convolution.backward_input(rank, grad_out, weight, x.shape, *o, "auto", outs[1])
+    _convolution.backward_weight(rank, grad_out, x, weight.shape, *o, "auto", outs[2])
     for out, result in zip(outs, (y, *grads), strict=False):
         np.testing.assert_array_equal(out, result)
 

@@ -9,23 +9,17 @@ from hypothesis import strategies as st
 from scipy import signal
 
 import fastconv as fc
-from fastconv import conv
 from tests import naive, strategies
 from tests.tolerance import assert_close
 
 
-# The public two-dimensional functions and the private ones for any rank, called alike.
-def forward(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, activation=None):
-    if weight.ndim == 4:
-        return fc.conv2d(x, weight, bias, stride, padding, dilation, groups, activation=activation)
-    rank = weight.ndim - 2
-    return conv._conv(rank, x, weight, bias, stride, padding, dilation, groups, activation, "auto", None)
+# The public functions of every rank, called alike.
+def forward(x, weight, *args, **options):
+    return getattr(fc, f"conv{weight.ndim - 2}d")(x, weight, *args, **options)
 
 
-def backward(grad_out, x, weight, stride=1, padding=0, dilation=1, groups=1):
-    if weight.ndim == 4:
-        return fc.conv2d_backward(grad_out, x, weight, stride, padding, dilation, groups)
-    return conv._conv_backward(weight.ndim - 2, grad_out, x, weight, stride, padding, dilation, groups, "auto")
+def backward(grad_out, x, weight, **options):
+    return getattr(fc, f"conv{weight.ndim - 2}d_backward")(grad_out, x, weight, **options)
 
 
 # ----------------------------------------------------------------------------------------- against the naive definition
@@ -202,13 +196,15 @@ def test_numpy_integers_serve_as_sizes():
         np.testing.assert_array_equal(y, expected)
 
 
-def test_one_gradient_alone_is_the_same():
-    x, weight = strategies.values((2, 4, 8, 7), np.float32, 1), strategies.values((6, 2, 3, 3), np.float32, 2)
-    options = {"stride": 2, "padding": ((1, 0), (2, 1)), "dilation": (1, 2), "groups": 2}
-    grad_out = strategies.values(fc.conv2d(x, weight, **options).shape, np.float32, 3)
-    grads = fc.conv2d_backward(grad_out, x, weight, **options)
-    np.testing.assert_array_equal(fc.conv2d_backward_input(grad_out, weight, x.shape, **options), grads.x)
-    np.testing.assert_array_equal(fc.conv2d_backward_weight(grad_out, x, weight.shape, **options), grads.weight)
+@given(strategies.convolutions())
+def test_one_gradient_alone_is_the_same(case):
+    rank = case.weight.ndim - 2
+    grad_out = case.grad_out(forward(case.x, case.weight, **case.options))
+    grads = backward(grad_out, case.x, case.weight, **case.options)
+    alone = getattr(fc, f"conv{rank}d_backward_input")(grad_out, case.weight, case.x.shape, **case.options)
+    np.testing.assert_array_equal(alone, grads.x)
+    alone = getattr(fc, f"conv{rank}d_backward_weight")(grad_out, case.x, case.weight.shape, **case.options)
+    np.testing.assert_array_equal(alone, grads.weight)
 
 
 def test_direct_is_the_default():

@@ -62,6 +62,26 @@ def test_results_have_the_order_of_the_operand(dtype):
         assert grads.bias.flags.c_contiguous
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 5, 6), (2, 1, 1, 6), (2, 1, 5, 1), (2, 1, 5)])
+def test_gray_images_have_an_order_too(shape):
+    """One channel lies in memory the same way in both orders, and the strides still say which one is meant."""
+    x = strategies.values(shape, np.float32, 1)
+    weight = strategies.values((3, 1, *[1] * (len(shape) - 2)), np.float32, 2)
+    rank = len(shape) - 2
+    forward, backward = getattr(fc, f"conv{rank}d"), getattr(fc, f"conv{rank}d_backward")
+
+    def gray(x):
+        return np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1)
+
+    for arrange, expected in ((np.copy, "channels first"), (gray, "channels last")):
+        y = forward(arrange(x), weight)
+        assert order(y) == expected
+        np.testing.assert_array_equal(y, forward(x, weight))
+        grads = backward(strategies.channels_last(np.ones_like(y)), arrange(x), weight)
+        np.testing.assert_array_equal(grads.weight, backward(np.ones_like(x[:, [0] * 3]), x, weight).weight)
+    assert forward(x[:, :, :1].copy(), weight).flags.c_contiguous
+
+
 def test_unbatched_results_have_the_order_of_the_operand():
     x, weight, _, _ = operands()
     image = np.ascontiguousarray(np.moveaxis(x[0], 0, -1))
@@ -90,24 +110,26 @@ def test_broadcast_views_are_read_like_any_other():
 
 
 # ------------------------------------------------------------------------------------------------------------ unbatched
-@given(strategies.convolutions(ranks=(2,)), strategies.arrangements())
+@given(strategies.convolutions(), strategies.arrangements())
 def test_one_image_is_a_batch_of_one(case, arrange):
     if len(case.x) == 0:
         return
+    forward, backward, backward_input, backward_weight = (
+        getattr(fc, f"conv{case.weight.ndim - 2}d{which}")
+        for which in ("", "_backward", "_backward_input", "_backward_weight")
+    )
     image = arrange(case.x[0])
     batch = image[np.newaxis]
-    y = fc.conv2d(image, case.weight, case.bias, **case.options)
-    np.testing.assert_array_equal(y, fc.conv2d(batch, case.weight, case.bias, **case.options)[0])
+    y = forward(image, case.weight, case.bias, **case.options)
+    np.testing.assert_array_equal(y, forward(batch, case.weight, case.bias, **case.options)[0])
     grad_out = arrange(case.grad_out(y))
-    grads = fc.conv2d_backward(grad_out, image, case.weight, **case.options)
-    expected = fc.conv2d_backward(grad_out[np.newaxis], batch, case.weight, **case.options)
+    grads = backward(grad_out, image, case.weight, **case.options)
+    expected = backward(grad_out[np.newaxis], batch, case.weight, **case.options)
     np.testing.assert_array_equal(grads.x, expected.x[0])
     np.testing.assert_array_equal(grads.weight, expected.weight)
     np.testing.assert_array_equal(grads.bias, expected.bias)
-    alone = fc.conv2d_backward_input(grad_out, case.weight, image.shape, **case.options)
-    np.testing.assert_array_equal(alone, grads.x)
-    alone = fc.conv2d_backward_weight(grad_out, image, case.weight.shape, **case.options)
-    np.testing.assert_array_equal(alone, grads.weight)
+    np.testing.assert_array_equal(backward_input(grad_out, case.weight, image.shape, **case.options), grads.x)
+    np.testing.assert_array_equal(backward_weight(grad_out, image, case.weight.shape, **case.options), grads.weight)
 
 
 # ------------------------------------------------------------------------------------------------------------------ out

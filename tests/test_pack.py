@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 import fastconv as fc
-from fastconv import conv
+from fastconv import _convolution
 from tests import strategies
 
 
@@ -14,7 +14,7 @@ def convolve(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, al
     function = getattr(fc, f"conv{weight.ndim - 2}d", None)
     if function is not None:
         return function(x, weight, bias, stride, padding, dilation, groups, algorithm=algorithm)
-    return conv._conv(
+    return _convolution.forward(
         weight.ndim - 2, x, weight, bias, stride, padding, dilation, groups, None, algorithm, None
     )  # fmt: skip
 

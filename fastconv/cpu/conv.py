@@ -224,7 +224,8 @@ def _convolve(
             source, raw, bias, floor, layout.flat_target(result, False), plan, backward, groups, out_channels
         )
         return layout.deliver(result, out)
-    plan = make_plan(*args, Reading(channels_last, planar=not channels_last and channels < lanes(x.itemsize)))
+    x_last = channels_last and x.shape[1] > 1  # one channel is a plane in either order
+    plan = make_plan(*args, Reading(x_last, planar=not x_last and channels < lanes(x.itemsize)))
     packed = np.empty(0, x.dtype)
     if prepared is not None:  # forward the packed weight is the same for all images
         packed = prepared.form("direct", lambda: pack(raw, backward, out_channels, groups, plan.numbers))
@@ -232,7 +233,7 @@ def _convolve(
         packed = pack(raw, backward, out_channels, groups, plan.numbers)
     operations = result.size * channels * plan.header.taps
     launch(
-        conv_core, max(1, operations >> WORK), source, channels_last, raw, packed, backward,
+        conv_core, max(1, operations >> WORK), source, x_last, raw, packed, backward,
         _padded_bias(bias, groups, out_channels, x.dtype), floor,
         layout.flat_target(result, channels_last), channels_last, plan.numbers, plan.tables, groups, out_channels,
     )  # fmt: skip

@@ -310,6 +310,7 @@ def conv_backward_weight(
     if winograd.chosen(algorithm, window, False, weight_shape[1], weight_shape[0] // groups, LEAST_CHANNELS):
         weight_gradient(source, x_last, grads, grad_last, result, window, x.shape[0], groups)
         return layout.deliver(result, out)
+    x_last = x_last and x.shape[1] > 1  # one channel is a plane in either order
     out_channels, in_channels, taps = weight_shape[0] // groups, weight_shape[1], math.prod(weight_shape[2:])
     out_lanes = _out_channels_in_lanes(in_channels, out_channels, taps, x.itemsize)
     width = lanes(x.itemsize)

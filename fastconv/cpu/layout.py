@@ -12,8 +12,16 @@ Array = npt.NDArray[Any]
 
 # --------------------------------------------------------------------------------- arrays as kernels take and give them
 def is_channels_last(x: Array) -> bool:
-    """Whether the channel axis of (N, C, *spatial) is the fastest in memory (an inserted axis of stride 0 is not)."""
-    return x.ndim > 2 and 0 < abs(x.strides[1]) < min(abs(s) for s in x.strides[2:])
+    """Whether the channel axis of (N, C, *spatial) is the fastest in memory (an inserted axis of stride 0 is not).
+
+    A single channel is if its stride says so: that of gray images (N, H, W, 1) is one element, else it is a plane.
+    """
+    if x.ndim <= 2:
+        return False
+    step, spatial = abs(x.strides[1]), [abs(s) for s in x.strides[2:]]
+    if x.shape[1] == 1:
+        spatial = [s + 1 for s, size in zip(spatial, x.shape[2:], strict=True) if size > 1]
+    return 0 < step < min(spatial, default=0)
 
 
 def flat(x: Array) -> tuple[Array, bool]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastconv import conv
+from fastconv import _convolution
 from fastconv._window import make_window
 from fastconv.cpu import depthwise_axes, depthwise_plan
 from tests import naive, strategies
@@ -29,10 +29,12 @@ class Case:
 
     def forward(self, activation=None):
         rank = self.weight.ndim - 2
-        return conv._conv(rank, self.x, self.weight, self.bias, *self.options.values(), activation, "auto", None)
+        return _convolution.forward(
+            rank, self.x, self.weight, self.bias, *self.options.values(), activation, "auto", None
+        )
 
     def backward(self):
-        grads = conv._conv_backward(
+        grads = _convolution.backward(
             self.weight.ndim - 2, self.grad_out, self.x, self.weight, *self.options.values(), "auto"
         )
         return grads.x, grads.weight

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv as fc
-from fastconv import conv
+from fastconv import _convolution
 from fastconv.cpu import winograd_transforms
 from tests import naive, strategies
 from tests.guard_pages import guarded, guarded_channels_last
@@ -237,12 +237,12 @@ def all_passes(x_shape, weight_shape, algorithm, stride=1, dilation=1):
     rank = len(x_shape) - 2
     x, weight = strategies.values(x_shape, np.float32, 1), strategies.values(weight_shape, np.float32, 2)
     options = stride, 1, dilation, 1
-    y = conv._conv(rank, x, weight, None, *options, None, "direct", None)
+    y = _convolution.forward(rank, x, weight, None, *options, None, "direct", None)
     return (
-        lambda: conv._conv(rank, x, weight, None, *options, None, algorithm, None),
-        lambda: conv._conv_backward_input(rank, y, weight, x_shape, *options, algorithm, None),
-        lambda: conv._conv_backward_weight(rank, y, x, weight_shape, *options, algorithm, None),
-        lambda: conv._conv_backward(rank, y, x, weight, *options, algorithm),
+        lambda: _convolution.forward(rank, x, weight, None, *options, None, algorithm, None),
+        lambda: _convolution.backward_input(rank, y, weight, x_shape, *options, algorithm, None),
+        lambda: _convolution.backward_weight(rank, y, x, weight_shape, *options, algorithm, None),
+        lambda: _convolution.backward(rank, y, x, weight, *options, algorithm),
     )
 
 

@@ -1,29 +1,18 @@
-"""Convolution, forward and backward.
-
-Each public function is one line over a private one that serves any number of spatial axes.
-"""
+"""Two-dimensional convolution, forward and backward; here the arguments of every rank are explained in full."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from fastconv import _checks, _dispatch
+from fastconv import _convolution
+from fastconv._convolution import ConvGrads
 from fastconv._window import Padding, Sizes
-from fastconv.pack import PackedWeight, unpacked
+from fastconv.pack import PackedWeight
 
 Array = npt.NDArray[Any]
-
-
-class ConvGrads(NamedTuple):
-    """Gradients of a convolution, each of the shape of the argument that it is named after."""
-
-    x: Array
-    weight: Array
-    bias: Array
 
 
 def conv2d(
@@ -111,7 +100,7 @@ def conv2d(
     >>> fc.conv2d(image, edge, padding="same", stride=2).shape
     (1, 1, 2, 2)
     """
-    return _conv(2, x, weight, bias, stride, padding, dilation, groups, activation, algorithm, out)
+    return _convolution.forward(2, x, weight, bias, stride, padding, dilation, groups, activation, algorithm, out)
 
 
 def conv2d_backward(
@@ -181,7 +170,7 @@ def conv2d_backward(
     >>> grads.weight, grads.bias
     (array([[[[12., 16.]]]]), array([4.]))
     """
-    return _conv_backward(2, grad_out, x, weight, stride, padding, dilation, groups, algorithm)
+    return _convolution.backward(2, grad_out, x, weight, stride, padding, dilation, groups, algorithm)
 
 
 def conv2d_backward_input(
@@ -238,7 +227,9 @@ def conv2d_backward_input(
              [0., 0., 0., 0.],
              [7., 0., 7., 0.]]]])
     """
-    return _conv_backward_input(2, grad_out, weight, input_shape, stride, padding, dilation, groups, algorithm, out)
+    return _convolution.backward_input(
+        2, grad_out, weight, input_shape, stride, padding, dilation, groups, algorithm, out
+    )
 
 
 def conv2d_backward_weight(
@@ -296,133 +287,4 @@ def conv2d_backward_weight(
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    return _conv_backward_weight(2, grad_out, x, weight_shape, stride, padding, dilation, groups, algorithm, out)
-
-
-# ------------------------------------------------------------------------------------------- any number of spatial axes
-def _conv(
-    rank: int,
-    x: Array,
-    weight: Array | PackedWeight,
-    bias: Array | None,
-    stride: Sizes,
-    padding: Padding,
-    dilation: Sizes,
-    groups: int,
-    activation: str | None,
-    algorithm: str,
-    out: Array | None,
-) -> Array:
-    weight, prepared, algorithm = unpacked(weight, rank, stride, dilation, groups, algorithm)
-    backend = _dispatch.backend(x=x, weight=weight, bias=bias, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,))
-    _checks.same_dtype("weight", weight, "x", x)
-    relu = _checks.activation(activation)
-    window, groups, shape = _checks.convolution(
-        "x", x.shape, "weight.shape", weight.shape, stride, padding, dilation, groups
-    )
-    _checks.algorithm(algorithm, window, rank)
-    if bias is not None:
-        _checks.shape("bias", bias, (weight.shape[0],))
-        _checks.same_dtype("bias", bias, "x", x)
-    _checks.output(out, shape, x.dtype)
-    y: Array
-    if x.ndim == rank + 2:
-        y = backend.conv_forward(x, weight, bias, window, groups, relu, out, algorithm, prepared)
-        return y
-    y = backend.conv_forward(x[np.newaxis], weight, bias, window, groups, relu, _with_batch(out), algorithm, prepared)
-    return y[0] if out is None else out
-
-
-def _conv_backward(
-    rank: int,
-    grad_out: Array,
-    x: Array,
-    weight: Array,
-    stride: Sizes,
-    padding: Padding,
-    dilation: Sizes,
-    groups: int,
-    algorithm: str,
-) -> ConvGrads:
-    backend = _dispatch.backend(grad_out=grad_out, x=x, weight=weight)
-    _checks.array("x", x, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,))
-    _checks.same_dtype("weight", weight, "x", x)
-    window, groups, shape = _checks.convolution(
-        "x", x.shape, "weight.shape", weight.shape, stride, padding, dilation, groups
-    )
-    _checks.algorithm(algorithm, window, rank)
-    _checks.shape("grad_out", grad_out, shape)
-    _checks.same_dtype("grad_out", grad_out, "x", x)
-    unbatched = x.ndim == rank + 1
-    if unbatched:
-        grad_out, x = grad_out[np.newaxis], x[np.newaxis]
-    grad_x = backend.conv_backward_input(grad_out, weight, x.shape, window, groups, None, algorithm)
-    grad_weight = backend.conv_backward_weight(grad_out, x, weight.shape, window, groups, None, algorithm)
-    return ConvGrads(grad_x[0] if unbatched else grad_x, grad_weight, backend.conv_backward_bias(grad_out))
-
-
-def _conv_backward_input(
-    rank: int,
-    grad_out: Array,
-    weight: Array,
-    input_shape: Sequence[int],
-    stride: Sizes,
-    padding: Padding,
-    dilation: Sizes,
-    groups: int,
-    algorithm: str,
-    out: Array | None,
-) -> Array:
-    backend = _dispatch.backend(grad_out=grad_out, weight=weight, out=out)
-    input_shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,))
-    window, groups, shape = _checks.convolution(
-        "input_shape", input_shape, "weight.shape", weight.shape, stride, padding, dilation, groups
-    )
-    _checks.algorithm(algorithm, window, rank)
-    _checks.shape("grad_out", grad_out, shape)
-    _checks.same_dtype("grad_out", grad_out, "weight", weight)
-    _checks.output(out, input_shape, weight.dtype)
-    grad_x: Array
-    if len(input_shape) == rank + 2:
-        grad_x = backend.conv_backward_input(grad_out, weight, input_shape, window, groups, out, algorithm)
-        return grad_x
-    grad_x = backend.conv_backward_input(
-        grad_out[np.newaxis], weight, (1, *input_shape), window, groups, _with_batch(out), algorithm
-    )
-    return grad_x[0] if out is None else out
-
-
-def _conv_backward_weight(
-    rank: int,
-    grad_out: Array,
-    x: Array,
-    weight_shape: Sequence[int],
-    stride: Sizes,
-    padding: Padding,
-    dilation: Sizes,
-    groups: int,
-    algorithm: str,
-    out: Array | None,
-) -> Array:
-    backend = _dispatch.backend(grad_out=grad_out, x=x, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1))
-    weight_shape = _checks.shape_argument("weight_shape", weight_shape, (rank + 2,))
-    window, groups, shape = _checks.convolution(
-        "x", x.shape, "weight_shape", weight_shape, stride, padding, dilation, groups
-    )
-    _checks.algorithm(algorithm, window, rank)
-    _checks.shape("grad_out", grad_out, shape)
-    _checks.same_dtype("grad_out", grad_out, "x", x)
-    _checks.output(out, weight_shape, x.dtype)
-    if x.ndim == rank + 1:
-        grad_out, x = grad_out[np.newaxis], x[np.newaxis]
-    grad_weight: Array = backend.conv_backward_weight(grad_out, x, weight_shape, window, groups, out, algorithm)
-    return grad_weight
-
-
-def _with_batch(out: Array | None) -> Array | None:
-    return None if out is None else out[np.newaxis]
+    return _convolution.backward_weight(2, grad_out, x, weight_shape, stride, padding, dilation, groups, algorithm, out)
