@@ -1,0 +1,15 @@
+"""An interpreter of PTX, the assembly language that Numba compiles CUDA kernels to: GPU code run on the CPU, checked.
+
+parser      text -> Program: basic blocks of instructions, with what they read and write
+semantics   what an instruction computes, as NumPy on one value for each thread
+translate   a basic block -> a Python function
+memory      global, shared and local memory that report what no GPU would: accesses out of bounds or not aligned, reads
+            of what nobody wrote, and races
+machine     threads, divergence, barriers and the grid
+compile     a Numba kernel -> PTX
+executor    what fastconv launches its kernels on in tests
+
+Threads are lanes of NumPy arrays, many blocks at once. Not modelled: time, the order of blocks, flushing of
+subnormal numbers, the rounding of approximate instructions (they are computed exactly), a fused multiply-add of
+float64 (it rounds twice), and what the assembler makes of the code.
+"""
