@@ -14,6 +14,14 @@ from fastconv.avg_pool import (
 from fastconv.conv_1d import conv1d, conv1d_backward, conv1d_backward_input, conv1d_backward_weight
 from fastconv.conv_2d import conv2d, conv2d_backward, conv2d_backward_input, conv2d_backward_weight
 from fastconv.conv_3d import conv3d, conv3d_backward, conv3d_backward_input, conv3d_backward_weight
+from fastconv.conv_transpose import (
+    conv_transpose1d,
+    conv_transpose1d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    conv_transpose3d,
+    conv_transpose3d_backward,
+)
 from fastconv.global_pool import (
     global_avg_pool,
     global_avg_pool_backward,
@@ -70,6 +78,12 @@ __all__ = [
     "conv3d_backward",
     "conv3d_backward_input",
     "conv3d_backward_weight",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "global_avg_pool",

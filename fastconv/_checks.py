@@ -274,6 +274,68 @@ def packed(weight: Any, stride: Any, dilation: Any, groups: Any, name: Any) -> N
         raise ValueError(f'algorithm must be "auto" or "{weight.algorithm}", as weight was packed, got "{name}"')
 
 
+def transposed(
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: Any,
+    pad: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+) -> tuple[Window, int, tuple[int, ...]]:
+    """The :class:`Window` of the convolution that a transposed one reverses, its groups and the result's shape."""
+    count = len(weight_shape) - 2
+    if isinstance(pad, str):
+        raise ValueError(f"padding of a transposed convolution must be ints or pairs, got {pad!r}")
+    strides, dilations = integers("stride", stride, count, 1), integers("dilation", dilation, count, 1)
+    pads, more = padding(pad, count), integers("output_padding", output_padding, count, 0)
+    return _transposed(x_shape, weight_shape, strides, pads, more, integer("groups", groups, 1), dilations)
+
+
+@lru_cache(maxsize=1024)
+def _transposed(
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: Pairs,
+    output_padding: tuple[int, ...],
+    groups: int,
+    dilation: tuple[int, ...],
+) -> tuple[Window, int, tuple[int, ...]]:
+    in_channels, group_channels, *kernel_size = weight_shape
+    count = len(kernel_size)
+    channels, batch, sizes = x_shape[-count - 1], x_shape[: -count - 1], x_shape[-count:]
+    if channels != in_channels:
+        raise ValueError(f"x must have weight.shape[0] = {in_channels} channels, got {channels} (shape {x_shape})")
+    if in_channels % groups:
+        raise ValueError(f"weight.shape[0] must be a multiple of groups = {groups}, got {in_channels}")
+    if min(kernel_size) < 1:
+        raise ValueError(f"weight.shape[2:], the kernel size, must be at least 1, got {tuple(kernel_size)}")
+    if min(sizes) < 1:
+        raise ValueError(f"x must have at least 1 element on each spatial axis, got shape {x_shape}")
+    for more, step, spread in zip(output_padding, stride, dilation, strict=True):
+        if more >= max(step, spread):
+            raise ValueError(
+                f"output_padding must be smaller than stride or dilation on each axis, got {more} with stride {step} "
+                f"and dilation {spread}"
+            )
+    padded = tuple(
+        (size - 1) * step + spread * (kernel - 1) + 1 + more
+        for size, step, spread, kernel, more in zip(sizes, stride, dilation, kernel_size, output_padding, strict=True)
+    )
+    if math.prod(padded) > ELEMENTS:
+        raise ValueError(f"x of shape {x_shape} must give at most 2**47 elements per channel, got sizes {padded}")
+    result = tuple(size - before - after for size, (before, after) in zip(padded, pad, strict=True))
+    if min(result) < 1:
+        raise ValueError(
+            f"padding {pad} must leave at least 1 element on each spatial axis of the result, got {result}"
+        )
+    # With output_padding >= stride, more window positions would fit than there are inputs.
+    window = make_window(result, tuple(kernel_size), stride, pad, dilation)
+    depth, height, width = (*window.output_size[: 3 - count], *sizes)
+    return window._replace(output_size=(depth, height, width)), groups, (*batch, group_channels * groups, *result)
+
+
 # -------------------------------------------------------------------------------------------------------- dense layers
 def linear(x: Any, weight: Any) -> tuple[int, ...]:
     """Input and weight of a dense layer fit; the shape of its result."""

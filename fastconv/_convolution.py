@@ -154,5 +154,63 @@ def backward_weight(
     return grad_weight
 
 
+# ---------------------------------------------------------------------------------------------------------- transposed
+def transposed_forward(
+    rank: int,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Sizes,
+    padding: Padding,
+    output_padding: Sizes,
+    groups: int,
+    dilation: Sizes,
+    out: Array | None,
+) -> Array:
+    """The transposed convolution of ``x``; see :func:`fastconv.conv_transpose2d`."""
+    backend = _dispatch.backend(x=x, weight=weight, bias=bias, out=out)
+    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("weight", weight, (rank + 2,))
+    _checks.same_dtype("weight", weight, "x", x)
+    window, groups, shape = _checks.transposed(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
+    if bias is not None:
+        _checks.shape("bias", bias, (weight.shape[1] * groups,))
+        _checks.same_dtype("bias", bias, "x", x)
+    _checks.output(out, shape, x.dtype)
+    y: Array
+    if x.ndim == rank + 2:
+        y = backend.conv_transpose_forward(x, weight, bias, shape, window, groups, out)
+        return y
+    y = backend.conv_transpose_forward(x[np.newaxis], weight, bias, (1, *shape), window, groups, _with_batch(out))
+    return y[0] if out is None else out
+
+
+def transposed_backward(
+    rank: int,
+    grad_out: Array,
+    x: Array,
+    weight: Array,
+    stride: Sizes,
+    padding: Padding,
+    output_padding: Sizes,
+    groups: int,
+    dilation: Sizes,
+) -> ConvGrads:
+    """All gradients, of which a convolution is the first; see :func:`fastconv.conv_transpose2d_backward`."""
+    backend = _dispatch.backend(grad_out=grad_out, x=x, weight=weight)
+    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("weight", weight, (rank + 2,))
+    _checks.same_dtype("weight", weight, "x", x)
+    window, groups, shape = _checks.transposed(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
+    _checks.shape("grad_out", grad_out, shape)
+    _checks.same_dtype("grad_out", grad_out, "x", x)
+    unbatched = x.ndim == rank + 1
+    if unbatched:
+        grad_out, x = grad_out[np.newaxis], x[np.newaxis]
+    grad_x = backend.conv_forward(grad_out, weight, None, window, groups)
+    grad_weight = backend.conv_backward_weight(x, grad_out, weight.shape, window, groups)
+    return ConvGrads(grad_x[0] if unbatched else grad_x, grad_weight, backend.conv_backward_bias(grad_out))
+
+
 def _with_batch(out: Array | None) -> Array | None:
     return None if out is None else out[np.newaxis]

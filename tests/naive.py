@@ -129,6 +129,57 @@ def conv_backward_bias(grad_out):
     return exact(grad_out).sum(axis=(0, *range(2, np.ndim(grad_out))))
 
 
+def spread_positions(x, weight, result_size, stride, padding, dilation):
+    """For every input of a transposed convolution its index, and the slices of the padded result that it adds to."""
+    count = x.ndim - 2
+    stride, dilation = per_axis(stride, count), per_axis(dilation, count)
+    pairs = padding_pairs(padding, result_size, weight.shape[2:], stride, dilation)
+    places = []
+    for index in np.ndindex(x.shape[2:]):
+        begin = [i * s for i, s in zip(index, stride, strict=True)]
+        ends = [b + d * (k - 1) + 1 for b, d, k in zip(begin, dilation, weight.shape[2:], strict=True)]
+        places.append((index, tuple(map(slice, begin, ends, dilation))))
+    return pairs, places
+
+
+def transposed_size(size, kernel, stride=1, padding=0, output_padding=0, dilation=1):
+    """The last element that an input adds to, and output_padding more, less the padding."""
+    count = len(size)
+    stride, dilation, more = (per_axis(value, count) for value in (stride, dilation, output_padding))
+    pairs = padding_pairs(padding, size, kernel, stride, dilation)
+    return tuple(
+        (n - 1) * s + d * (k - 1) + 1 + m - before - after
+        for n, s, d, k, m, (before, after) in zip(size, stride, dilation, kernel, more, pairs, strict=True)
+    )
+
+
+def conv_transpose_forward(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Every input adds its value, times the kernel of its channel, to the results that it reaches."""
+    x, weight = exact(x), exact(weight)
+    size = transposed_size(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
+    pairs, places = spread_positions(x, weight, size, stride, padding, dilation)
+    y = pad(np.zeros((len(x), weight.shape[1] * groups, *size), np.result_type(x, weight)), pairs)
+    for ins, outs in zip(group_slices(len(weight), groups), group_slices(y.shape[1], groups), strict=True):
+        for index, place in places:
+            y[:, outs][(..., *place)] += np.tensordot(x[(slice(None), ins, *index)], weight[ins], 1)
+    y = unpad(y, pairs)
+    return y if bias is None else y + exact(bias).reshape(-1, *[1] * (x.ndim - 2))
+
+
+def conv_transpose_backward(grad_out, x, weight, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Gradients of x, weight and bias: what every input reached, times the kernel or times the input."""
+    grad_out, x, weight = exact(grad_out), exact(x), exact(weight)
+    pairs, places = spread_positions(x, weight, grad_out.shape[2:], stride, padding, dilation)
+    padded, summed = pad(grad_out, pairs), tuple(range(1, x.ndim))
+    grad_x, grad_weight = np.zeros(x.shape), np.zeros(weight.shape)
+    for ins, outs in zip(group_slices(len(weight), groups), group_slices(grad_out.shape[1], groups), strict=True):
+        for index, place in places:
+            reached = padded[:, outs][(..., *place)]
+            grad_x[(slice(None), ins, *index)] = np.tensordot(reached, weight[ins], (summed, summed))
+            grad_weight[ins] += np.tensordot(x[(slice(None), ins, *index)].T, reached, 1)
+    return grad_x, grad_weight, conv_backward_bias(grad_out)
+
+
 # ------------------------------------------------------------------------------------------------------------- pooling
 def windows_on_axis(size, kernel, stride, before, after, dilation, ceil_mode):
     """The coordinates that each window covers, in and out of the input's 0 ... size - 1.

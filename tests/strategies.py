@@ -134,3 +134,25 @@ def convolutions(draw, ranks=(1, 2, 3), integers=False):
     weight = values((group_out * options["groups"], group_in, *kernel), dtype, seed + 1, integers)
     bias = values(len(weight), dtype, seed + 2, integers) if draw(st.booleans()) else None
     return Convolution(draw(arrangements())(x), draw(arrangements())(weight), bias, options, seed)
+
+
+@st.composite
+def transposed_convolutions(draw, ranks=(1, 2, 3), integers=False):
+    """A transposed convolution of any rank with random options, its arrays arranged in memory at random."""
+    rank = draw(st.sampled_from(ranks))
+    kernel = draw(st.tuples(*[st.integers(1, 4)] * rank))
+    stride, dilation = (draw(st.tuples(*[st.integers(1, 3)] * rank)) for _ in range(2))
+    more = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
+    sizes, pairs = [], []
+    for k, s, d, m in zip(kernel, stride, dilation, more, strict=True):
+        sizes.append(draw(st.integers(1, {1: 9, 2: 5, 3: 3}[rank])))
+        whole = (sizes[-1] - 1) * s + d * (k - 1) + 1 + m
+        before = draw(st.integers(0, min(4, whole - 1)))
+        pairs.append((before, draw(st.integers(0, min(4, whole - 1 - before)))))
+    groups, group_in, group_out = draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    options = {"stride": stride, "padding": pairs, "output_padding": more, "groups": groups, "dilation": dilation}
+    dtype, seed = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 2**31))
+    x = values((draw(st.integers(1, 3)), group_in * groups, *sizes), dtype, seed, integers)
+    weight = values((group_in * groups, group_out, *kernel), dtype, seed + 1, integers)
+    bias = values(group_out * groups, dtype, seed + 2, integers) if draw(st.booleans()) else None
+    return Convolution(draw(arrangements())(x), draw(arrangements())(weight), bias, options, seed)

@@ -7,6 +7,7 @@ from fastconv.cpu.activation import relu_forward as relu_forward
 from fastconv.cpu.bias import conv_backward_bias as conv_backward_bias
 from fastconv.cpu.conv import conv_backward_input as conv_backward_input
 from fastconv.cpu.conv import conv_forward as conv_forward
+from fastconv.cpu.conv import conv_transpose_forward as conv_transpose_forward
 from fastconv.cpu.conv_weight import conv_backward_weight as conv_backward_weight
 from fastconv.cpu.linear import linear_backward_bias as linear_backward_bias
 from fastconv.cpu.linear import linear_backward_input as linear_backward_input

@@ -195,10 +195,17 @@ def conv_backward_input(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its input."""
+    return conv_transpose_forward(grad_out, weight, None, input_shape, window, groups, out, algorithm)
+
+
+def conv_transpose_forward(
+    x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, groups: int, out: Any = None,
+    algorithm: str = "auto",
+) -> Any:  # fmt: skip
+    """The input gradient of the convolution by ``window`` from ``shape`` to the shape of x, plus bias."""
     if algorithm != "winograd" and is_depthwise(weight.shape, groups):
-        return depthwise_backward_input(grad_out, weight, input_shape, window, groups, out)
-    in_channels = weight.shape[0] // groups
-    return _convolve(grad_out, weight, None, input_shape, window, True, groups, in_channels, False, out, algorithm)
+        return depthwise_backward_input(x, weight, shape, window, groups, out, bias)
+    return _convolve(x, weight, bias, shape, window, True, groups, weight.shape[0] // groups, False, out, algorithm)
 
 
 def _convolve(

@@ -210,11 +210,12 @@ def depthwise_forward(
 
 
 def depthwise_backward_input(
-    grad_out: Any, weight: Any, input_shape: tuple[int, ...], window: Window, groups: int, out: Any = None
-) -> Any:
-    """The gradient of the convolution's result with respect to its input."""
+    grad_out: Any, weight: Any, input_shape: tuple[int, ...], window: Window, groups: int, out: Any = None,
+    bias: Any = None,
+) -> Any:  # fmt: skip
+    """The gradient of the convolution's result with respect to its input, plus a transposed convolution's bias."""
     return _convolve(
-        "backward_input", grad_out, weight, None, input_shape, window, weight.shape[0] // groups, False, out
+        "backward_input", grad_out, weight, bias, input_shape, window, weight.shape[0] // groups, False, out
     )
 
 
