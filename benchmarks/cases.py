@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.layers import (
     ACTIVATION_LAYERS,
     CONV_LAYERS,
+    CONV_TRANSPOSE_LAYERS,
     GLOBAL_POOL_LAYERS,
     LINEAR_LAYERS,
     LOSS_LAYERS,
@@ -73,6 +74,14 @@ def conv(source: Source) -> Iterator[Case]:
         }
         for pass_, arguments in passes.items():
             yield Case(layer.name, layer.function + pass_, arguments, layer.options, layer.flops, moved, layer)
+
+
+def conv_transpose(source: Source) -> Iterator[Case]:
+    for layer in CONV_TRANSPOSE_LAYERS:
+        x, weight, bias = source(*layer.output_shape), source(*layer.weight_shape), source(layer.in_channels)
+        moved = source.bytes(layer.input_shape, layer.weight_shape, layer.output_shape)
+        options = {"stride": layer.stride, "padding": layer.padding}
+        yield Case(layer.name, "conv_transpose2d", (x, weight, bias), options, layer.flops, moved)
 
 
 def pool(source: Source) -> Iterator[Case]:
@@ -144,4 +153,11 @@ def linear(source: Source) -> Iterator[Case]:
         yield Case(layer.name, "linear_backward", (grad_out, x, weight), {}, 2 * layer.flops, 2 * moved)
 
 
-FAMILIES = {"conv": conv, "pool": pool, "activation": activation, "loss": loss, "linear": linear}
+FAMILIES = {
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "pool": pool,
+    "activation": activation,
+    "loss": loss,
+    "linear": linear,
+}

@@ -36,7 +36,9 @@ REST = 0.005  # seconds before it: threads of the one before may spin for some m
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--ops", default="conv", help="of conv, pool, activation, loss, linear; commas between them")
+    parser.add_argument(
+        "--ops", default="conv", help="of conv, conv_transpose, pool, activation, loss, linear; commas between"
+    )
     parser.add_argument(
         "--passes", default="", help="of forward, forward_packed, backward, backward_input, backward_weight"
     )

@@ -40,7 +40,7 @@ class FastConv:
         function = getattr(self._module, operation.removesuffix("_packed"), None)
         if function is None:
             return None
-        algorithm = {"algorithm": self._algorithm} if operation.startswith("conv") else {}
+        algorithm = {"algorithm": self._algorithm} if operation.startswith(("conv1d", "conv2d", "conv3d")) else {}
         if operation.endswith("_packed"):
             x, weight, bias = arguments
             window = {name: options[name] for name in ("stride", "dilation", "groups") if name in options}
@@ -64,7 +64,8 @@ class PyTorch:
         self._torch = torch
         functional = torch.nn.functional
         self._operations: dict[str, Callable[..., Any]] = {
-            name: getattr(functional, name) for name in ("max_pool2d", "avg_pool2d", "relu", "linear", "cross_entropy")
+            name: getattr(functional, name)
+            for name in ("conv_transpose2d", "max_pool2d", "avg_pool2d", "relu", "linear", "cross_entropy")
         }
         for rank in (1, 2, 3):
             forward = getattr(functional, f"conv{rank}d")

@@ -327,9 +327,7 @@ def _transposed(
         raise ValueError(f"x of shape {x_shape} must give at most 2**47 elements per channel, got sizes {padded}")
     result = tuple(size - before - after for size, (before, after) in zip(padded, pad, strict=True))
     if min(result) < 1:
-        raise ValueError(
-            f"padding {pad} must leave at least 1 element on each spatial axis of the result, got {result}"
-        )
+        raise ValueError(f"padding {pad} must leave at least 1 element on each axis of the result, got sizes {result}")
     # With output_padding >= stride, more window positions would fit than there are inputs.
     window = make_window(result, tuple(kernel_size), stride, pad, dilation)
     depth, height, width = (*window.output_size[: 3 - count], *sizes)

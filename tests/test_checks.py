@@ -42,6 +42,43 @@ RIGHT = {
         "groups": 2,
         "out": (8, 3, 3, 3),
     },
+    fc.conv1d: {"x": ones(2, 6, 7), "weight": ones(8, 3, 3), "bias": ones(8), "groups": 2, "out": (2, 8, 5)},
+    fc.conv1d_backward: {"grad_out": ones(2, 8, 5), "x": ones(2, 6, 7), "weight": ones(8, 3, 3), "groups": 2},
+    fc.conv1d_backward_input: {"grad_out": ones(2, 8, 5), "weight": ones(8, 6, 3), "input_shape": (2, 6, 7)},
+    fc.conv1d_backward_weight: {"grad_out": ones(2, 8, 5), "x": ones(2, 6, 7), "weight_shape": (8, 6, 3)},
+    fc.conv3d: {"x": ones(2, 3, 4, 5, 6), "weight": ones(4, 3, 2, 2, 2), "bias": ones(4), "out": (2, 4, 3, 4, 5)},
+    fc.conv3d_backward: {"grad_out": ones(4, 3, 4, 5), "x": ones(3, 4, 5, 6), "weight": ones(4, 3, 2, 2, 2)},
+    fc.conv3d_backward_input: {
+        "grad_out": ones(4, 3, 4, 5),
+        "weight": ones(4, 3, 2, 2, 2),
+        "input_shape": (3, 4, 5, 6),
+    },
+    fc.conv3d_backward_weight: {
+        "grad_out": ones(4, 3, 4, 5),
+        "x": ones(3, 4, 5, 6),
+        "weight_shape": (4, 3, 2, 2, 2),
+    },
+    fc.conv_transpose1d: {"x": ones(2, 6, 5), "weight": ones(6, 4, 3), "bias": ones(8), "groups": 2, "out": (2, 8, 7)},
+    fc.conv_transpose1d_backward: {"grad_out": ones(2, 4, 7), "x": ones(2, 6, 5), "weight": ones(6, 4, 3)},
+    fc.conv_transpose2d: {
+        "x": ones(2, 6, 3, 5),
+        "weight": ones(6, 4, 3, 3),
+        "bias": ones(8),
+        "groups": 2,
+        "out": (2, 8, 5, 7),
+    },
+    fc.conv_transpose2d_backward: {
+        "grad_out": ones(2, 8, 5, 7),
+        "x": ones(2, 6, 3, 5),
+        "weight": ones(6, 4, 3, 3),
+        "groups": 2,
+    },
+    fc.conv_transpose3d: {"x": ones(3, 2, 2, 2), "weight": ones(3, 4, 2, 2, 2), "out": (4, 3, 3, 3)},
+    fc.conv_transpose3d_backward: {
+        "grad_out": ones(4, 3, 3, 3),
+        "x": ones(3, 2, 2, 2),
+        "weight": ones(3, 4, 2, 2, 2),
+    },
     fc.linear: {"x": ones(4, 5), "weight": ones(3, 5), "bias": ones(3), "out": (4, 3)},
     fc.linear_backward: {"grad_out": ones(4, 3), "x": ones(4, 5), "weight": ones(3, 5)},
     fc.pack: {"weight": ones(8, 3, 3, 3), "groups": 2},
@@ -51,7 +88,74 @@ PACKED, DENSE = fc.pack(ones(8, 3, 3, 3), groups=2, algorithm="direct"), fc.pack
 
 FIT = "must fit into the padded input, got a reach of"
 
+VALUES = "must be at least {} and below 2**31, got {}".format
+
+# What every rank and both directions refuse alike.
+SHARED = [
+    (function, replaced, error, message)
+    for function, rank in (
+        (fc.conv1d, 1), (fc.conv2d, 2), (fc.conv3d, 3),
+        (fc.conv_transpose1d, 1), (fc.conv_transpose2d, 2), (fc.conv_transpose3d, 3),
+    )
+    for replaced, error, message in (
+        ({"x": ones(6)}, ValueError, f"x must have {rank + 1} or {rank + 2} dimensions, got 1 (shape (6,))"),
+        ({"weight": ones(8, 3)}, ValueError, f"weight must have {rank + 2} dimensions, got 2 (shape (8, 3))"),
+        ({"groups": 0}, ValueError, f"groups {VALUES(1, 0)}"),
+        ({"stride": 0}, ValueError, f"stride {VALUES(1, 0)}"),
+        ({"stride": -1}, ValueError, f"stride {VALUES(1, -1)}"),
+        ({"stride": (2,) * (rank + 1)}, ValueError, f"stride must be an int or {rank} ints, got {rank + 1} values: "
+         f"{(2,) * (rank + 1)}"),
+        ({"dilation": 0}, ValueError, f"dilation {VALUES(1, 0)}"),
+        ({"padding": -1}, ValueError, f"padding {VALUES(0, -1)}"),
+        ({"padding": 0.5}, TypeError, "padding must be an int, got 0.5"),
+        ({"padding": 2**31}, ValueError, f"padding {VALUES(0, 2**31)}"),
+    )
+]  # fmt: skip
+
+TRANSPOSED = [
+    *(
+        (fc.conv_transpose2d, replaced, error, message)
+        for replaced, error, message in (
+            ({"x": "x"}, TypeError, "x must be a numpy.ndarray, got str"),
+            ({"weight": ones(6, 4, 3, 3, dtype=F64)}, TypeError,
+             "weight must have the dtype of x, float32, got float64"),
+            ({"bias": ones(8, dtype=F64)}, TypeError, "bias must have the dtype of x, float32, got float64"),
+            ({"bias": ones(4)}, ValueError, "bias must have shape (8,), got (4,)"),
+            ({"x": ones(2, 5, 3, 5)}, ValueError,
+             "x must have weight.shape[0] = 6 channels, got 5 (shape (2, 5, 3, 5))"),
+            ({"groups": 4}, ValueError, "weight.shape[0] must be a multiple of groups = 4, got 6"),
+            ({"weight": ones(6, 4, 0, 3)}, ValueError,
+             "weight.shape[2:], the kernel size, must be at least 1, got (0, 3)"),
+            ({"x": ones(2, 6, 0, 5)}, ValueError,
+             "x must have at least 1 element on each spatial axis, got shape (2, 6, 0, 5)"),
+            ({"output_padding": -1}, ValueError, f"output_padding {VALUES(0, -1)}"),
+            ({"output_padding": 1.0}, TypeError, "output_padding must be an int, got 1.0"),
+            ({"output_padding": 1}, ValueError,
+             "output_padding must be smaller than stride or dilation on each axis, got 1 with stride 1 and dilation 1"),
+            ({"output_padding": (1, 3), "stride": 2, "dilation": (1, 3)}, ValueError,
+             "output_padding must be smaller than stride or dilation on each axis, got 3 with stride 2 and dilation 3"),
+            ({"padding": "same"}, ValueError, "padding of a transposed convolution must be ints or pairs, got 'same'"),
+            ({"padding": 3}, ValueError,
+             "padding ((3, 3), (3, 3)) must leave at least 1 element on each axis of the result, got sizes (-1, 1)"),
+            ({"stride": 2**31 - 1}, ValueError, "x of shape (2, 6, 3, 5) must give at most 2**47 elements per channel, "
+             "got sizes (4294967297, 8589934591)"),
+            ({"out": ones(2, 8, 5, 5)}, ValueError, "out must have shape (2, 8, 5, 7), got (2, 8, 5, 5)"),
+            ({"out": read_only(ones(2, 8, 5, 7))}, ValueError, "out must be writable, got a read-only array"),
+        )
+    ),
+    (fc.conv_transpose2d_backward, {"grad_out": ones(2, 8, 5, 5)}, ValueError,
+     "grad_out must have shape (2, 8, 5, 7), got (2, 8, 5, 5)"),
+    (fc.conv_transpose2d_backward, {"grad_out": ones(2, 8, 5, 7, dtype=F64)}, TypeError,
+     "grad_out must have the dtype of x, float32, got float64"),
+    (fc.conv_transpose2d_backward, {"groups": 1}, ValueError,
+     "grad_out must have shape (2, 4, 5, 7), got (2, 8, 5, 7)"),
+    (fc.conv_transpose3d_backward, {"padding": "valid"}, ValueError,
+     "padding of a transposed convolution must be ints or pairs, got 'valid'"),
+]  # fmt: skip
+
 CASES = [
+    *SHARED,
+    *TRANSPOSED,
     # kinds of arrays
     (fc.conv2d, {"x": [[1.0]]}, TypeError, "x must be a numpy.ndarray, got list"),
     (fc.conv2d, {"weight": None}, TypeError, "weight must be a numpy.ndarray, got NoneType"),

@@ -163,8 +163,17 @@ class LinearLayer(NamedTuple):
 
 
 LINEAR_LAYERS = (
+    LinearLayer("64.4096.4096", 64, 4096, 4096),
+    LinearLayer("1024.1024.1024", 1024, 1024, 1024),
     LinearLayer("basic.fc", 32, 100, 1000),
     LinearLayer("alex.fc6", 16, 9216, 4096),
     LinearLayer("res.fc", 64, 2048, 1000),
     LinearLayer("lenet.fc1", 64, 400, 120),
+)
+
+# Transposed convolutions, as the convolutions that they reverse: the result of each is the ``x`` of the other.
+CONV_TRANSPOSE_LAYERS = (
+    ConvLayer("256-128.k2.s2", 1, 128, (208, 208), 256, 2, 2),
+    ConvLayer("128-64.k4.s2", 8, 64, (64, 64), 128, 4, 2, 1),
+    ConvLayer("64-64.k3.s1", 1, 64, (56, 56), 64, 3, 1, 1),
 )
