@@ -3,6 +3,15 @@
 from fastconv._convolution import ConvGrads
 from fastconv._pooling import MaxPooled
 from fastconv.activation import leaky_relu, leaky_relu_backward, relu, relu_backward
+from fastconv.adaptive_avg_pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool1d_backward,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool3d,
+    adaptive_avg_pool3d_backward,
+)
+from fastconv.adaptive_max_pool import adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d
 from fastconv.avg_pool import (
     avg_pool1d,
     avg_pool1d_backward,
@@ -37,6 +46,14 @@ from fastconv.loss import (
     softmax,
     softmax_backward,
 )
+from fastconv.lp_pool import (
+    lp_pool1d,
+    lp_pool1d_backward,
+    lp_pool2d,
+    lp_pool2d_backward,
+    lp_pool3d,
+    lp_pool3d_backward,
+)
 from fastconv.max_pool import (
     max_pool1d,
     max_pool1d_backward,
@@ -44,6 +61,14 @@ from fastconv.max_pool import (
     max_pool2d_backward,
     max_pool3d,
     max_pool3d_backward,
+)
+from fastconv.max_unpool import (
+    max_unpool1d,
+    max_unpool1d_backward,
+    max_unpool2d,
+    max_unpool2d_backward,
+    max_unpool3d,
+    max_unpool3d_backward,
 )
 from fastconv.pack import PackedWeight, pack
 from fastconv.sum_pool import (
@@ -60,6 +85,15 @@ __all__ = [
     "LinearGrads",
     "MaxPooled",
     "PackedWeight",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool1d_backward",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "adaptive_avg_pool3d",
+    "adaptive_avg_pool3d_backward",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -96,12 +130,24 @@ __all__ = [
     "linear_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lp_pool1d",
+    "lp_pool1d_backward",
+    "lp_pool2d",
+    "lp_pool2d_backward",
+    "lp_pool3d",
+    "lp_pool3d_backward",
     "max_pool1d",
     "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "max_pool3d",
     "max_pool3d_backward",
+    "max_unpool1d",
+    "max_unpool1d_backward",
+    "max_unpool2d",
+    "max_unpool2d_backward",
+    "max_unpool3d",
+    "max_unpool3d_backward",
     "pack",
     "relu",
     "relu_backward",

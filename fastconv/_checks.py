@@ -20,6 +20,7 @@ from fastconv._window import Pairs, Window, make_window
 Array = npt.NDArray[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+INTEGERS = tuple(np.dtype(f"{kind}{size}") for kind in ("int", "uint") for size in (8, 16, 32, 64))
 ALGORITHMS = ("auto", "direct", "winograd", "fft")
 WINOGRAD = (1, 3, 3), (1, 1, 1), (1, 1, 1)  # the kernel size, stride and dilation that it is for
 LIMIT = 2**31  # of one size or step; sums and products of a few of them stay inside int64
@@ -111,7 +112,8 @@ def array(name: str, value: Any, ndims: Sequence[int], dtypes: Sequence[np.dtype
         expected = " or ".join(str(n) for n in sorted(ndims))
         raise ValueError(f"{name} must have {expected} dimensions, got {value.ndim} (shape {tuple(value.shape)})")
     if value.dtype not in dtypes:
-        expected = " or ".join(str(d) for d in dtypes)
+        *others, last = (str(d) for d in dtypes)
+        expected = f"{', '.join(others)} or {last}" if others else last
         raise TypeError(f"{name} must have dtype {expected}, got {value.dtype}")
 
 

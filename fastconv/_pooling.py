@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from types import NoneType
-from typing import Any, NamedTuple
+from types import ModuleType, NoneType
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv import _checks, _dispatch
-from fastconv._window import Padding, Sizes, Window
+from fastconv._window import Padding, Sizes, Window, shared_window
 
 Array = npt.NDArray[Any]
+OutputSizes = SupportsIndex | Sequence[SupportsIndex | None] | None
 INDICES = (np.dtype(np.int64),)
+ORDERED = _checks.FLOATS + _checks.INTEGERS  # dtypes that have a maximum
 
 
 class MaxPooled(NamedTuple):
@@ -61,6 +63,12 @@ def pooled_shape(shape: Sequence[int], sizes: tuple[int, ...], rank: int) -> tup
     return (*shape[: len(shape) - rank], *sizes[len(sizes) - rank :])
 
 
+def check_indices(indices: Array, shape: tuple[int, ...]) -> None:
+    """One position for each element of an array of this shape."""
+    _checks.array("indices", indices, (len(shape),), INDICES)
+    _checks.shape("indices", indices, shape)
+
+
 def placed(result: Array | None, indices: Array, sizes: tuple[int, ...]) -> Array:
     """Refuse indices of which one was outside of its plane."""
     if result is None:
@@ -83,12 +91,18 @@ def max_pool(
     out: Array | None,
 ) -> Array | MaxPooled:
     backend = _dispatch.backend(x=x, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("x", x, (rank + 2, rank + 1), ORDERED)
     sliding = window("x", x.shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
     _checks.output(out, pooled_shape(x.shape, sliding.output_size, rank), x.dtype)
+    return _maxima(backend, rank, x, sliding, return_indices, out)
+
+
+def _maxima(
+    backend: ModuleType, rank: int, x: Array, windows: Window, return_indices: bool, out: Array | None
+) -> Array | MaxPooled:
     unbatched = x.ndim == rank + 1
     y, indices = backend.max_pool_forward(
-        with_batch(x, unbatched), sliding, bool(return_indices), with_batch(out, unbatched)
+        with_batch(x, unbatched), windows, bool(return_indices), with_batch(out, unbatched)
     )
     if unbatched:
         y, indices = y[0] if out is None else out, indices[0] if return_indices else None
@@ -99,8 +113,7 @@ def max_pool_backward(rank: int, grad_out: Array, indices: Array, input_shape: S
     backend = _dispatch.backend(grad_out=grad_out, indices=indices)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
     _checks.array("grad_out", grad_out, (len(shape),))
-    _checks.array("indices", indices, (len(shape),), INDICES)
-    _checks.shape("indices", indices, grad_out.shape)
+    check_indices(indices, grad_out.shape)
     _checks.shape("grad_out", grad_out, pooled_shape(shape, grad_out.shape, rank))
     if len(shape) == rank + 2:
         return placed(backend.max_pool_backward(grad_out, indices, shape), indices, shape[-rank:])
@@ -158,3 +171,117 @@ def avg_pool_backward(
         with_batch(grad_out, unbatched), (1, *shape) if unbatched else shape, sliding, bool(count_include_pad), divisor
     )
     return grad_x[0] if unbatched else grad_x
+
+
+# ------------------------------------------------------------------------------------------------ windows that share x
+def _shared(x_name: str, sizes: tuple[int, ...], output_size: OutputSizes) -> Window:
+    """The windows of an adaptive pooling; None stands for the size of the input on an axis."""
+    occupied(x_name, sizes)
+    wanted: Any = sizes if output_size is None else output_size
+    if isinstance(wanted, (tuple, list)) and len(wanted) == len(sizes):
+        wanted = tuple(size if number is None else number for size, number in zip(sizes, wanted, strict=True))
+    return shared_window(sizes, _checks.integers("output_size", wanted, len(sizes), 1))
+
+
+def adaptive_avg_pool(rank: int, x: Array, output_size: OutputSizes) -> Array:
+    backend = _dispatch.backend(x=x)
+    _checks.array("x", x, (rank + 2, rank + 1))
+    windows, unbatched = _shared("x", x.shape[-rank:], output_size), x.ndim == rank + 1
+    y: Array = backend.sum_pool_forward(with_batch(x, unbatched), windows, False, None, None)
+    return y[0] if unbatched else y
+
+
+def adaptive_avg_pool_backward(rank: int, grad_out: Array, input_shape: Sequence[int]) -> Array:
+    backend = _dispatch.backend(grad_out=grad_out)
+    shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
+    _checks.array("grad_out", grad_out, (len(shape),))
+    _checks.shape("grad_out", grad_out, pooled_shape(shape, grad_out.shape, rank))
+    occupied("grad_out", grad_out.shape[-rank:])
+    windows, unbatched = _shared("input_shape", shape[-rank:], grad_out.shape[-rank:]), len(shape) == rank + 1
+    full = (1, *shape) if unbatched else shape
+    grad_x: Array = backend.sum_pool_backward(with_batch(grad_out, unbatched), full, windows, False, None)
+    return grad_x[0] if unbatched else grad_x
+
+
+def adaptive_max_pool(rank: int, x: Array, output_size: OutputSizes, return_indices: bool) -> Array | MaxPooled:
+    backend = _dispatch.backend(x=x)
+    _checks.array("x", x, (rank + 2, rank + 1), ORDERED)
+    return _maxima(backend, rank, x, _shared("x", x.shape[-rank:], output_size), return_indices, None)
+
+
+# ------------------------------------------------------------------------------------------------------------ unpooling
+def max_unpool(rank: int, x: Array, indices: Array, output_shape: Sequence[int]) -> Array:
+    backend = _dispatch.backend(x=x, indices=indices)
+    shape = _checks.shape_argument("output_shape", output_shape, (rank + 2, rank + 1))
+    _checks.array("x", x, (len(shape),), ORDERED)
+    check_indices(indices, x.shape)
+    _checks.shape("x", x, pooled_shape(shape, x.shape, rank))
+    unbatched = len(shape) == rank + 1
+    operands = with_batch(x, unbatched), with_batch(indices, unbatched)
+    y = placed(backend.max_unpool_forward(*operands, (1, *shape) if unbatched else shape), indices, shape[-rank:])
+    return y[0] if unbatched else y
+
+
+def max_unpool_backward(rank: int, grad_out: Array, indices: Array) -> Array:
+    backend = _dispatch.backend(grad_out=grad_out, indices=indices)
+    _checks.array("grad_out", grad_out, (rank + 2, rank + 1), ORDERED)
+    check_indices(indices, pooled_shape(grad_out.shape, indices.shape[-rank:], rank))
+    unbatched = grad_out.ndim == rank + 1
+    operands = with_batch(grad_out, unbatched), with_batch(indices, unbatched)
+    grad_x = placed(backend.max_unpool_backward(*operands), indices, grad_out.shape[-rank:])
+    return grad_x[0] if unbatched else grad_x
+
+
+# --------------------------------------------------------------------------------------------------------- power means
+def lp_pool(rank: int, x: Array, norm_type: float, kernel_size: Sizes, stride: Sizes | None, ceil_mode: bool) -> Array:
+    p, options = _exponent(norm_type), (0, 1, ceil_mode, True, None)
+    _dispatch.backend(x=x)
+    _checks.array("x", x, (rank + 2, rank + 1))
+    with np.errstate(all="ignore"):
+        mean = avg_pool(rank, _power(x, p), kernel_size, stride, *options, None)
+        return _power(mean * mean.dtype.type(_elements(rank, kernel_size)), 1 / p)
+
+
+def lp_pool_backward(
+    rank: int,
+    grad_out: Array,
+    x: Array,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None,
+    ceil_mode: bool,
+) -> Array:
+    """From y^p = K mean(x^p) follows p y^(p-1) dy = K mean(p x^(p-1) dx)."""
+    _dispatch.backend(grad_out=grad_out, x=x)
+    y = lp_pool(rank, x, norm_type, kernel_size, stride, ceil_mode)
+    _checks.same_dtype("grad_out", grad_out, "x", x)
+    _checks.shape("grad_out", grad_out, y.shape)
+    p, options = _exponent(norm_type), (0, 1, ceil_mode, True, None)
+    with np.errstate(all="ignore"):
+        share = grad_out * _power(y, 1 - p) * x.dtype.type(_elements(rank, kernel_size))
+        share[y == 0] = 0  # where the norm has no derivative
+        grad_x = avg_pool_backward(rank, share, x.shape, kernel_size, stride, *options)
+        np.multiply(grad_x, _power(x, p - 1), out=grad_x, where=grad_x != 0)
+    return grad_x
+
+
+def _exponent(norm_type: Any) -> float:
+    p = _checks.real("norm_type", norm_type)
+    if not 0 < p < math.inf:
+        raise ValueError(f"norm_type must be positive and finite, got {norm_type!r}")
+    return p
+
+
+def _elements(rank: int, kernel_size: Sizes) -> int:
+    return math.prod(_checks.integers("kernel_size", kernel_size, rank, 1))
+
+
+def _power(x: Array, p: float) -> Array:
+    """x^p; the usual exponents are single operations, as fast as memory."""
+    if p == 1:
+        return x
+    if p == 2:
+        return np.square(x)
+    if p == 0.5:
+        return np.sqrt(x)
+    return np.power(x, x.dtype.type(p))  # type: ignore[no-any-return]

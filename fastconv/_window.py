@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 class Window(NamedTuple):
-    """A sliding window on the axes (depth, height, width): seven triples of ints."""
+    """A sliding window on the axes (depth, height, width): seven triples of ints.
+
+    A kernel size of 0 says that the windows do not slide, but share the axis among them (:func:`shared_window`).
+    """
 
     input_size: Triple
     kernel_size: Triple
@@ -88,7 +91,23 @@ def make_window(
         output_size(*axis, ceil_mode=ceil_mode)
         for axis in zip(input_size, kernel_size, stride, before, after, dilation, strict=True)
     )
-    ones, zeros = (1,) * (3 - len(input_size)), (0,) * (3 - len(input_size))
+    return _on_three_axes(input_size, kernel_size, stride, before, after, dilation, count)
+
+
+@lru_cache(maxsize=1024)
+def shared_window(input_size: tuple[int, ...], output_size: tuple[int, ...]) -> Window:
+    """The :class:`Window` of ``output_size`` windows that share the input among them, as evenly as can be.
+
+    Window i of m covers the elements from ``floor(i * n / m)`` to ``ceil((i + 1) * n / m)`` of n. Where m divides n
+    it slides.
+    """
+    step = tuple(n // m if n % m == 0 else 0 for n, m in zip(input_size, output_size, strict=True))
+    ones, zeros = (1,) * len(step), (0,) * len(step)
+    return _on_three_axes(input_size, step, step, zeros, zeros, ones, output_size)
+
+
+def _on_three_axes(*fields: Any) -> Window:
+    """The :class:`Window` of these fields: one or two axes are three with leading ones, as narrow as can be."""
+    ones, zeros = (1,) * (3 - len(fields[0])), (0,) * (3 - len(fields[0]))
     leading = (ones, ones, ones, zeros, zeros, ones, ones)
-    axes = (input_size, kernel_size, stride, before, after, dilation, count)
-    return Window(*(lead + axis for lead, axis in zip(leading, axes, strict=True)))
+    return Window(*(lead + axes for lead, axes in zip(leading, fields, strict=True)))

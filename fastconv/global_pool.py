@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
+
+import numpy as np
 
 from fastconv import _checks, _dispatch
-from fastconv._pooling import INDICES, Array, MaxPooled, occupied, placed
+from fastconv._pooling import ORDERED, Array, MaxPooled, check_indices, occupied, placed
 
 RANKS = (3, 4, 5)
 
@@ -20,7 +22,7 @@ def global_avg_pool(x: Array) -> Array:
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (N, C, L), (N, C, H, W) or (N, C, D, H, W)
+    x : ndarray of float dtype, shape (N, C, L), (N, C, H, W) or (N, C, D, H, W)
         Images in any memory order.
 
     Returns
@@ -51,7 +53,7 @@ def global_avg_pool(x: Array) -> Array:
     array([[3. , 0.5]])
     """
     backend = _dispatch.backend(x=x)
-    _check(x)
+    _check(x, _checks.FLOATS)
     return backend.global_avg_pool_forward(x)  # type: ignore[no-any-return]
 
 
@@ -62,7 +64,7 @@ def global_avg_pool_backward(grad_out: Array, input_shape: Sequence[int]) -> Arr
 
     Parameters
     ----------
-    grad_out : ndarray of float32 or float64, shape (N, C)
+    grad_out : ndarray of float dtype, shape (N, C)
         Gradient with respect to the means.
     input_shape : tuple of int
         Shape of the forward pass's input, (N, C, ...).
@@ -112,7 +114,7 @@ def global_max_pool(x: Array, return_indices: bool = False) -> Array | MaxPooled
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (N, C, L), (N, C, H, W) or (N, C, D, H, W)
+    x : ndarray of float or integer dtype, shape (N, C, L), (N, C, H, W) or (N, C, D, H, W)
         Images in any memory order.
     return_indices : bool, default False
         Whether to return the positions of the maxima too.
@@ -142,7 +144,7 @@ def global_max_pool(x: Array, return_indices: bool = False) -> Array | MaxPooled
     MaxPooled(values=array([[ 5., -1.]]), indices=array([[1, 2]]))
     """
     backend = _dispatch.backend(x=x)
-    _check(x)
+    _check(x, ORDERED)
     y, indices = backend.global_max_pool_forward(x)
     return MaxPooled(y, indices) if return_indices else y
 
@@ -154,7 +156,7 @@ def global_max_pool_backward(grad_out: Array, indices: Array, input_shape: Seque
 
     Parameters
     ----------
-    grad_out : ndarray of float32 or float64, shape (N, C)
+    grad_out : ndarray of float dtype, shape (N, C)
         Gradient with respect to the maxima.
     indices : ndarray of int64, shape (N, C)
         Positions of the maxima, as ``global_max_pool(..., return_indices=True)`` gives them.
@@ -183,13 +185,12 @@ def global_max_pool_backward(grad_out: Array, indices: Array, input_shape: Seque
     """
     backend = _dispatch.backend(grad_out=grad_out, indices=indices)
     shape = _input_shape(grad_out, input_shape)
-    _checks.array("indices", indices, (2,), INDICES)
-    _checks.shape("indices", indices, grad_out.shape)
+    check_indices(indices, grad_out.shape)
     return placed(backend.global_max_pool_backward(grad_out, indices, shape), indices, shape[2:])
 
 
-def _check(x: Array) -> None:
-    _checks.array("x", x, RANKS)
+def _check(x: Array, dtypes: Sequence[np.dtype[Any]]) -> None:
+    _checks.array("x", x, RANKS, dtypes)
     occupied("x", x.shape[2:])
 
 

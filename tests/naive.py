@@ -221,9 +221,10 @@ def flat_planes(x):
 
 def max_pool_forward(x, *window):
     """The maximum of each window and its flat position: the first NaN, or else the first of the largest elements."""
-    x = exact(x)
+    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    x = exact(x) if x.dtype.kind == "f" else x
     pooling, planes = Pooling(x.shape[2:], *window), flat_planes(x)
-    y = np.full((*x.shape[:2], *pooling.output_size), -np.inf)
+    y = np.full((*x.shape[:2], *pooling.output_size), lowest, x.dtype)
     indices = np.zeros(y.shape, np.int64)
     for index, elements in pooling.elements.items():
         if elements:
@@ -261,6 +262,80 @@ def avg_pool_backward(
     for index, elements in pooling.elements.items():
         share = exact(grad_out)[(..., *index)] / (divisor or pooling.counts[index])
         grad_x[:, :, elements] += share[..., np.newaxis]
+    return grad_x.reshape(input_shape)
+
+
+def max_unpool_forward(x, indices, output_shape):
+    """Zeros, but for the elements of x where their indices say, one after the other."""
+    y = np.zeros(output_shape, x.dtype)
+    for n, c, *index in np.ndindex(x.shape):
+        y[(n, c, *np.unravel_index(indices[(n, c, *index)], output_shape[2:]))] = x[(n, c, *index)]
+    return y
+
+
+def max_unpool_backward(grad_out, indices):
+    """Every element of x has the gradient of the element that it became."""
+    return np.take_along_axis(flat_planes(grad_out), flat_planes(indices), 2).reshape(indices.shape)
+
+
+def lp_pool_forward(x, p, kernel, stride, ceil_mode):
+    """The p-th root of the sum of p-th powers; what a window covers beyond the input counts as its mean inside."""
+    with np.errstate(all="ignore"):
+        mean = avg_pool_forward(exact(x) ** p, kernel, stride, 0, 1, ceil_mode)
+        return (mean * np.prod(per_axis(kernel, x.ndim - 2))) ** (1 / p)
+
+
+def lp_pool_backward(grad_out, x, p, kernel, stride, ceil_mode):
+    """Every output hands its gradient to its window's elements, times (x / y)^(p-1); nothing where y is 0."""
+    x, y = exact(x), lp_pool_forward(x, p, kernel, stride, ceil_mode)
+    pooling = Pooling(x.shape[2:], kernel, stride, 0, 1, ceil_mode)
+    grad_x = flat_planes(np.zeros(x.shape))
+    whole = np.prod(per_axis(kernel, x.ndim - 2))
+    with np.errstate(all="ignore"):
+        for index, elements in pooling.elements.items():
+            norm, share = y[(..., *index)][..., np.newaxis], exact(grad_out)[(..., *index)][..., np.newaxis]
+            slope = flat_planes(x)[:, :, elements] ** (p - 1) * norm ** (1 - p) * (whole / pooling.counts[index])
+            grad_x[:, :, elements] += np.where(norm == 0, 0, share * slope)
+    return grad_x.reshape(x.shape)
+
+
+def shares(size, count):
+    """The elements that each of ``count`` windows covers, which share ``size`` elements."""
+    return [range(int(np.floor(i * size / count)), int(np.ceil((i + 1) * size / count))) for i in range(count)]
+
+
+def shared_elements(size, output_size):
+    """Of each adaptive window its index and the flat positions of its elements."""
+    axes = [shares(n, m) for n, m in zip(size, output_size, strict=True)]
+    for index in np.ndindex(*output_size):
+        window = itertools.product(*(axis[i] for axis, i in zip(axes, index, strict=True)))
+        yield index, [int(np.ravel_multi_index(at, size)) for at in window]
+
+
+def adaptive_max_pool_forward(x, output_size):
+    """The maximum of each window and its flat position."""
+    y, indices = np.zeros((*x.shape[:2], *output_size), x.dtype), np.zeros((*x.shape[:2], *output_size), np.int64)
+    for index, elements in shared_elements(x.shape[2:], output_size):
+        best = flat_planes(x)[:, :, elements].argmax(axis=2)
+        indices[(..., *index)] = np.array(elements)[best]
+        y[(..., *index)] = np.take_along_axis(flat_planes(x)[:, :, elements], best[..., np.newaxis], 2)[..., 0]
+    return y, indices
+
+
+def adaptive_avg_pool_forward(x, output_size):
+    """The mean of each window."""
+    x = exact(x)
+    y = np.zeros((*x.shape[:2], *output_size))
+    for index, elements in shared_elements(x.shape[2:], output_size):
+        y[(..., *index)] = flat_planes(x)[:, :, elements].mean(axis=2)
+    return y
+
+
+def adaptive_avg_pool_backward(grad_out, input_shape):
+    """Every output hands its gradient, over the number of its elements, to all of them."""
+    grad_x = flat_planes(np.zeros(input_shape))
+    for index, elements in shared_elements(input_shape[2:], grad_out.shape[2:]):
+        grad_x[:, :, elements] += exact(grad_out)[(..., *index)][..., np.newaxis] / len(elements)
     return grad_x.reshape(input_shape)
 
 

@@ -30,6 +30,13 @@ CALLS = {
     "max_pool2d_backward": (lambda x, g, i: fc.max_pool2d_backward(g, i, SHAPE), True),
     "avg_pool2d": (lambda x, g, i: fc.avg_pool2d(x, **WINDOW, count_include_pad=False), True),
     "avg_pool2d_backward": (lambda x, g, i: fc.avg_pool2d_backward(g, SHAPE, **WINDOW, count_include_pad=False), True),
+    "adaptive_avg_pool2d": (lambda x, g, i: fc.adaptive_avg_pool2d(x, (4, 6)), True),
+    "adaptive_avg_pool2d_backward": (lambda x, g, i: fc.adaptive_avg_pool2d_backward(g, SHAPE), True),
+    "adaptive_max_pool2d": (lambda x, g, i: fc.adaptive_max_pool2d(x, (4, 6), return_indices=True), True),
+    "max_unpool2d": (lambda x, g, i: fc.max_unpool2d(fc.max_pool2d(x, **WINDOW), i, SHAPE), True),
+    "max_unpool2d_backward": (lambda x, g, i: fc.max_unpool2d_backward(x, i), True),
+    "lp_pool2d": (lambda x, g, i: fc.lp_pool2d(x, 2, 3), True),
+    "lp_pool2d_backward": (lambda x, g, i: fc.lp_pool2d_backward(fc.lp_pool2d(x, 2, 3), x, 2, 3), True),
     "sum_pool2d": (lambda x, g, i: fc.sum_pool2d(x, **WINDOW), True),
     "sum_pool2d_backward": (lambda x, g, i: fc.sum_pool2d_backward(g, SHAPE, **WINDOW), True),
     "global_avg_pool": (lambda x, g, i: fc.global_avg_pool(x), False),
@@ -160,6 +167,12 @@ LARGE_CALLS = {
     "average": lambda x: fc.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     "average backward": lambda x: fc.avg_pool2d_backward(x, (*LARGE[:2], 90, 100), 3, 2, 1),
     "average backward in tiles": lambda x: fc.avg_pool2d_backward(x, (*LARGE[:2], 91, 101), 2),
+    "adaptive average": lambda x: fc.adaptive_avg_pool2d(x, (7, 12)),
+    "adaptive max": lambda x: fc.adaptive_max_pool2d(x, (7, 12), return_indices=True),
+    "adaptive average backward": lambda x: fc.adaptive_avg_pool2d_backward(x, (*LARGE[:2], 64, 71)),
+    "unpool": lambda x: fc.max_unpool2d(x, np.abs(x * 1000).astype(np.int64) % 3600, (*LARGE[:2], 60, 60)),
+    "unpool backward": lambda x: fc.max_unpool2d_backward(x, np.abs(x * 1000).astype(np.int64) % 2250),
+    "power norm": lambda x: fc.lp_pool2d(np.abs(x), 2, 3),
     "max backward": lambda x: fc.max_pool2d_backward(x, np.abs(x * 1000).astype(np.int64) % 900, (*LARGE[:2], 30, 30)),
     "global average": fc.global_avg_pool,
     "global max": lambda x: fc.global_max_pool(x, return_indices=True),
@@ -222,6 +235,12 @@ def pool_once(x, window, arrange):
     fc.avg_pool2d_backward(arrange(y), x.shape, *window)
     fc.global_avg_pool(x)
     fc.global_max_pool(x)
+    if window[:2] == (3, 2):
+        y, indices = fc.adaptive_max_pool2d(x, (2, 5), return_indices=True)
+        fc.adaptive_avg_pool2d_backward(arrange(y), x.shape)
+        fc.adaptive_avg_pool2d(x, (2, 5))
+        fc.max_unpool2d(arrange(y), arrange(indices), x.shape)
+        fc.max_unpool2d_backward(x, arrange(indices))
 
 
 def test_no_element_too_many_is_read():
@@ -260,171 +279,3 @@ def test_results_do_not_depend_on_the_vector_width():
     environment = {**os.environ, "NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "", "NUMBA_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert run.stdout.strip() == digest_of_integers(), run.stderr
-
-
-# ------------------------------------------------------------------------------------------------------------- refusals
-X = np.zeros((2, 3, 5, 6), np.float32)
-G = np.zeros((2, 3, 2, 3), np.float32)
-I = np.zeros((2, 3, 2, 3), np.int64)
-
-
-def frozen(x):
-    return strategies.read_only(x)
-
-
-REFUSALS = [
-    (lambda: fc.max_pool2d([[1.0]], 2), TypeError, "x must be a numpy.ndarray, got list"),
-    (lambda: fc.max_pool2d(X[0, 0], 2), ValueError, "x must have 3 or 4 dimensions, got 2 (shape (5, 6))"),
-    (
-        lambda: fc.max_pool2d(X.astype(complex), 2),
-        TypeError,
-        "x must have dtype float32 or float64, got complex128",
-    ),
-    (
-        lambda: fc.max_pool2d(X[:, :, :0], 2),
-        ValueError,
-        "x must have at least 1 element on each spatial axis, got (0, 6)",
-    ),
-    (lambda: fc.max_pool2d(X, 0), ValueError, "kernel_size must be at least 1 and below 2**31, got 0"),
-    (lambda: fc.max_pool2d(X, 2.0), TypeError, "kernel_size must be an int, got 2.0"),
-    (
-        lambda: fc.max_pool2d(X, (2, 2, 2)),
-        ValueError,
-        "kernel_size must be an int or 2 ints, got 3 values: (2, 2, 2)",
-    ),
-    (lambda: fc.max_pool2d(X, 2, 0), ValueError, "stride must be at least 1 and below 2**31, got 0"),
-    (lambda: fc.max_pool2d(X, 2, 1, -1), ValueError, "padding must be at least 0 and below 2**31, got -1"),
-    (
-        lambda: fc.max_pool2d(X, 2, 1, "full"),
-        ValueError,
-        'padding must be ints, pairs, "valid", "same" or "same_lower", got \'full\'',
-    ),
-    (lambda: fc.max_pool2d(X, 2, 1, 0, True), TypeError, "dilation must be an int, got True"),
-    (
-        lambda: fc.max_pool2d(X, 4, dilation=2),
-        ValueError,
-        "kernel_size (4, 4) with dilation (2, 2) must fit into the padded input, got a reach of 7 on spatial axis 0, "
-        "where the padded input has 5",
-    ),
-    (
-        lambda: fc.max_pool2d(X, 2, out=np.zeros((2, 3, 2, 2), np.float32)),
-        ValueError,
-        "out must have shape (2, 3, 2, 3), got (2, 3, 2, 2)",
-    ),
-    (
-        lambda: fc.max_pool2d(X, 2, out=np.zeros((2, 3, 2, 3))),
-        TypeError,
-        "out must have dtype float32, got float64",
-    ),
-    (lambda: fc.max_pool2d(X, 2, out=frozen(G)), ValueError, "out must be writable, got a read-only array"),
-    (
-        lambda: fc.max_pool2d_backward(G, I, X.shape[1:]),
-        ValueError,
-        "grad_out must have 3 dimensions, got 4 (shape (2, 3, 2, 3))",
-    ),
-    (
-        lambda: fc.max_pool2d_backward(G, I, (2, 4, 5, 6)),
-        ValueError,
-        "grad_out must have shape (2, 4, 2, 3), got (2, 3, 2, 3)",
-    ),
-    (
-        lambda: fc.max_pool2d_backward(G, I[:, :, :1], X.shape),
-        ValueError,
-        "indices must have shape (2, 3, 2, 3), got (2, 3, 1, 3)",
-    ),
-    (
-        lambda: fc.max_pool2d_backward(G, I.astype(np.int32), X.shape),
-        TypeError,
-        "indices must have dtype int64, got int32",
-    ),
-    (
-        lambda: fc.max_pool2d_backward(G, I + 30, X.shape),
-        ValueError,
-        "indices must be at least 0 and below 30, the size of a plane of (5, 6), got 30",
-    ),
-    (
-        lambda: fc.max_pool2d_backward(G, I - 1, X.shape),
-        ValueError,
-        "indices must be at least 0 and below 30, the size of a plane of (5, 6), got -1",
-    ),
-    (
-        lambda: fc.max_pool2d_backward(G, I, (2, 3)),
-        ValueError,
-        "input_shape must have 3 or 4 entries, got 2: (2, 3)",
-    ),
-    (lambda: fc.max_pool2d_backward(G, I, 5), TypeError, "input_shape must be a tuple of ints, got 5"),
-    (
-        lambda: fc.avg_pool2d(X, 2, divisor_override=0),
-        ValueError,
-        "divisor_override must be at least 1 and below 2**31, got 0",
-    ),
-    (
-        lambda: fc.avg_pool2d(X, 2, divisor_override=2.5),
-        TypeError,
-        "divisor_override must be an int, got 2.5",
-    ),
-    (
-        lambda: fc.avg_pool2d(X.astype(np.int64), 2),
-        TypeError,
-        "x must have dtype float32 or float64, got int64",
-    ),
-    (
-        lambda: fc.avg_pool2d_backward(G, X.shape, 3),
-        ValueError,
-        "grad_out must have shape (2, 3, 1, 2), got (2, 3, 2, 3)",
-    ),
-    (
-        lambda: fc.avg_pool2d_backward(G, (2, 3, 0, 6), 2),
-        ValueError,
-        "input_shape must have at least 1 element on each spatial axis, got (0, 6)",
-    ),
-    (
-        lambda: fc.sum_pool2d_backward(G.astype(np.float16), X.shape, 2),
-        TypeError,
-        "grad_out must have dtype float32 or float64, got float16",
-    ),
-    (
-        lambda: fc.sum_pool2d(X, 2, 1, ((1, 2),)),
-        ValueError,
-        "padding must have one (before, after) pair for each of 2 axes, got ((1, 2),)",
-    ),
-    (
-        lambda: fc.global_avg_pool(X[0, 0]),
-        ValueError,
-        "x must have 3 or 4 or 5 dimensions, got 2 (shape (5, 6))",
-    ),
-    (
-        lambda: fc.global_max_pool(X[:, :, :0]),
-        ValueError,
-        "x must have at least 1 element on each spatial axis, got (0, 6)",
-    ),
-    (
-        lambda: fc.global_avg_pool_backward(G, X.shape),
-        ValueError,
-        "grad_out must have 2 dimensions, got 4 (shape (2, 3, 2, 3))",
-    ),
-    (
-        lambda: fc.global_avg_pool_backward(G[:, :2, 0, 0], X.shape),
-        ValueError,
-        "grad_out must have shape (2, 3), got (2, 2)",
-    ),
-    (
-        lambda: fc.global_max_pool_backward(G[:, :, 0, 0], I[:, :, 0, 0] + 30, X.shape),
-        ValueError,
-        "indices must be at least 0 and below 30, the size of a plane of (5, 6), got 30",
-    ),
-]
-
-
-@pytest.mark.parametrize(("call", "error", "message"), REFUSALS)
-def test_refusals_name_argument_value_and_expectation(call, error, message):
-    with pytest.raises(error) as raised:
-        call()
-    assert str(raised.value) == message
-
-
-def test_a_refusal_leaves_out_alone():
-    out = np.full((2, 3, 2, 3), 7, np.float32)
-    with pytest.raises(ValueError, match="stride"):
-        fc.max_pool2d(X, 2, 0, out=out)
-    assert (out == 7).all()

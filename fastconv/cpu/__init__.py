@@ -27,4 +27,6 @@ from fastconv.cpu.pool_max import max_pool_backward as max_pool_backward
 from fastconv.cpu.pool_max import max_pool_forward as max_pool_forward
 from fastconv.cpu.pool_sum import sum_pool_backward as sum_pool_backward
 from fastconv.cpu.pool_sum import sum_pool_forward as sum_pool_forward
+from fastconv.cpu.pool_unpool import max_unpool_backward as max_unpool_backward
+from fastconv.cpu.pool_unpool import max_unpool_forward as max_unpool_forward
 from fastconv.cpu.prepared import Prepared as Prepared

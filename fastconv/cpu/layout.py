@@ -39,6 +39,11 @@ def flat(x: Array) -> tuple[Array, bool]:
     return view, channels_last
 
 
+def flat_alike(x: Array, channels_last: bool) -> Array:
+    """``x`` as a read-only 1-D view in a memory order that another array has; copied where its own is another one."""
+    return flat(np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1) if channels_last else x.reshape(-1))[0]
+
+
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, channels_last: bool) -> Array:
     """A new array of shape (N, C, *spatial) in the memory order asked for."""
     if not channels_last:

@@ -152,8 +152,11 @@ class _Emitter:
 
 
 def lanes(itemsize: int) -> int:
-    """Elements of ``itemsize`` bytes in one vector."""
-    return VECTOR_BYTES // itemsize
+    """Elements of ``itemsize`` bytes in one vector; of smaller ones no more than of float32.
+
+    What accompanies an element, a position or its float32 value, fills registers too.
+    """
+    return VECTOR_BYTES // max(itemsize, 4)
 
 
 # ----------------------------------------------------------------------------------------------------- the micro-kernel

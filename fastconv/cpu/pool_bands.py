@@ -11,7 +11,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
 from fastconv.cpu._jit import VECTOR_BYTES, inlined, merged
-from fastconv.cpu.microkernel import aligned, pointer
+from fastconv.cpu.microkernel import aligned, lanes, pointer
 from fastconv.cpu.pool_lines import Line, along, part_windows
 from fastconv.cpu.pool_rows import Band, Cells, Row, Rows, across, move
 
@@ -60,9 +60,9 @@ def pool(operation, worker, workers, x, y, indices, scratch, factors, part_facto
     A row of the result depends on no other one, so shares and bands may begin anywhere.
     """
     rows, pitch = plan[p.DEPTH] * plan[p.HEIGHT], plan[p.PITCH]
-    line = Line(
-        plan[p.KERNEL], plan[p.PART], plan[p.STRIDE], plan[p.DILATION], plan[p.RUN_COUNT], plan[p.REPEATS], plan[p.JUMP]
-    )
+    shares = pointer(plan, p.HEADER + 3 * (plan[p.DEPTH] + plan[p.HEIGHT]))
+    taps = plan[p.KERNEL], plan[p.PART], plan[p.STRIDE], plan[p.DILATION]
+    line = Line(*taps, plan[p.RUN_COUNT], plan[p.REPEATS], plan[p.JUMP], shares)
     begin, end = planes * rows * worker // workers, planes * rows * (worker + 1) // workers
     for top in range(begin, end, plan[p.BAND]):
         band = min(plan[p.BAND], end - top)
@@ -75,7 +75,7 @@ def pool(operation, worker, workers, x, y, indices, scratch, factors, part_facto
             parts = Cells(aligned(pointer(scratch.parts, 0)), aligned(pointer(scratch.part_positions, 0)))
             part_windows(operation, source, line, band * pitch, fill, part_factors, parts)
         if seamless:  # windows tile their rows, and rows lie without a gap: they are one long row
-            line = Line(line.kernel, line.part, line.stride, line.dilation, plan[p.COUNT] * band, 1, 0)
+            line = Line(*taps, plan[p.COUNT] * band, 1, 0, shares)
             band = 1
         along(operation, parts, source, line, Band(band, pitch, plan[p.COUNT]), fill, factors, top, target)
 
@@ -126,7 +126,7 @@ class Call(NamedTuple):
 def prepare(x: Array, window: Window) -> Call:
     source, channels_last = layout.flat(x)
     run, planes = runs_and_planes(x.shape, channels_last)
-    plan = p.forward_plan(window, run, VECTOR_BYTES // x.itemsize)
+    plan = p.forward_plan(window, run, lanes(x.itemsize))
     tasks = planes * int(plan[p.HEIGHT]) if source.nbytes > SERIAL_BYTES else 1
     return Call(source, channels_last, run, planes, plan, tasks)
 

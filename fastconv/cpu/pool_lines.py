@@ -16,6 +16,7 @@ class Line(NamedTuple):
     """The windows along a row of scratch: ``repeats`` runs of ``count`` outputs, ``jump`` elements apart.
 
     A row of one channel, or of windows that move by one position, is one run; else each position's channels are one.
+    Windows that share the row have a kernel of 0; ``shares`` are the first element and the number of taps of each.
     """
 
     kernel: Any
@@ -25,6 +26,7 @@ class Line(NamedTuple):
     count: Any
     repeats: Any
     jump: Any
+    shares: Any
 
 
 @merged
@@ -38,6 +40,8 @@ def along(operation, parts, source, line, band, fill, factors, top, target):
         _along(operation, source, line, np.intp(2), np.intp(1), band, fill, factors, top, target)
     elif line.kernel == 3 and line.stride == 1:
         _along(operation, source, line, np.intp(3), np.intp(1), band, fill, factors, top, target)
+    elif line.kernel == 0:
+        _along_shares(operation, source, line, band, fill, factors, top, target)
     else:
         _along_any(operation, parts, source, line, band, fill, factors, top, target)
 
@@ -45,7 +49,7 @@ def along(operation, parts, source, line, band, fill, factors, top, target):
 @merged
 def part_windows(operation, source, line, count, fill, factors, target):
     """Windows of ``line.part`` taps at each of ``count`` elements of scratch, for larger ones to be made of."""
-    flat = Line(line.part, 1, 1, line.dilation, count, 1, 0)
+    flat = Line(line.part, 1, 1, line.dilation, count, 1, 0, line.shares)
     _along_any(operation, source, source, flat, Band(1, 0, 0), fill, factors, 0, target)
 
 
@@ -91,6 +95,25 @@ def _along_any(operation, parts, source, line, band, fill, factors, top, target)
                 j = run * line.count + block
                 value = operation.finish(value, factors, top + r, j)
                 put(operation, move(target, r * band.target_step + j), value, at, room)
+
+
+@inlined
+def _along_shares(operation, source, line, band, fill, factors, top, target):
+    """Windows that share the row; of a vector only the channels of one position count."""
+    for r in range(band.rows):
+        for j in range(line.repeats):
+            for block in range(0, line.count, lanes_at(source.values)):
+                place = r * band.source_step + line.shares[j] + block
+                value, at = _tap(operation, source, place, 1, line.count, fill)
+                left = line.shares[line.repeats + j] - 1
+                while left > 0:
+                    place += line.dilation
+                    other, other_at = _tap(operation, source, place, 1, line.count, fill)
+                    value, at = operation.along(value, at, other, other_at)
+                    left = opaque(left - 1)
+                column = j * line.count + block
+                value = operation.finish(value, factors, top + r, column)
+                put(operation, move(target, r * band.target_step + column), value, at, line.count - block)
 
 
 @inlined

@@ -141,7 +141,7 @@ def _scatter_runs(source, position, target, count, size, run):
 def max_pool_backward(grad_out: Array, indices: Array, input_shape: tuple[int, ...]) -> Array | None:
     """The gradient of x of that shape; None where an index lies outside of its plane."""
     source, channels_last = layout.flat(grad_out)
-    position = layout.flat(_ordered_alike(indices, channels_last))[0]
+    position = layout.flat_alike(indices, channels_last)
     grad_x = layout.empty(input_shape, grad_out.dtype, channels_last)
     run, planes = runs_and_planes(input_shape, channels_last)
     count, size = math.prod(grad_out.shape[2:]), math.prod(input_shape[2:])
@@ -150,8 +150,3 @@ def max_pool_backward(grad_out: Array, indices: Array, input_shape: tuple[int, .
     target = layout.flat_target(grad_x, channels_last)
     launch(max_pool_backward_core, tasks, source, position, target, planes, count, size, run, outside)
     return None if outside[0] else grad_x
-
-
-def _ordered_alike(indices: Array, channels_last: bool) -> Array:
-    """``indices`` as a one-dimensional array in the memory order of the gradients."""
-    return (np.moveaxis(indices, 1, -1) if channels_last else indices).reshape(-1)

@@ -28,20 +28,37 @@ def taps_inside(start: Any, dilation: int, kernel: int, size: int) -> tuple[Any,
     return first, np.maximum(np.minimum(-((start - size) // dilation), kernel), first)
 
 
-def _starts(window: Window, axis: int) -> Any:
-    return np.arange(window.output_size[axis]) * window.stride[axis] - window.padding_before[axis]
+def bounds(window: Window, axis: int, before: int = 0, after: int = 0) -> tuple[Table, Table]:
+    """For each output the first position that its window covers, and how many: of the input, or of more around it.
+
+    From each position to the next it is the window's dilation.
+    """
+    size, outputs = window.input_size[axis], np.arange(window.output_size[axis])
+    if window.kernel_size[axis] == 0:
+        return _shares(size, window.output_size[axis])
+    start, step = outputs * window.stride[axis] - window.padding_before[axis] + before, window.dilation[axis]
+    first, last = taps_inside(start, step, window.kernel_size[axis], before + size + after)
+    return start + first * step - before, last - first
+
+
+def _shares(size: int, count: int) -> tuple[Table, Table]:
+    """First element and number of elements of each of ``count`` windows that share ``size`` elements."""
+    place = np.arange(count)
+    first = place * size // count
+    return first, -(-(place + 1) * size // count) - first
 
 
 def covered(window: Window, axis: int) -> tuple[Table, int]:
     """For each output the input positions that its window covers: their table, and the step from one to the next."""
-    start, step = _starts(window, axis), window.dilation[axis]
-    first, last = taps_inside(start, step, window.kernel_size[axis], window.input_size[axis])
-    return _table(start + first * step, last - first, window.stride[axis]), step
+    return _table(*bounds(window, axis), window.stride[axis]), window.dilation[axis]
 
 
 def covering(window: Window, axis: int) -> tuple[Table, int]:
     """For each input position the outputs whose windows cover it: their table, and the (negative) step."""
     outputs = window.output_size[axis]
+    if window.kernel_size[axis] == 0:  # of two sets of shares each covers the other
+        first, number = _shares(outputs, window.input_size[axis])
+        return _table(first + number - 1, number, 0), -1
     output, number, step = _covering(window, axis, window.input_size[axis])
     skipped = np.maximum(-((outputs - 1 - output) // step), 0)
     number = np.minimum(number, output // step + 1) - skipped
@@ -90,20 +107,19 @@ def divisors(window: Window, count_include_pad: bool, divisor: int | None) -> tu
 
 
 def _counts(window: Window, axis: int, count_include_pad: bool) -> Any:
-    before, after = (window.padding_before[axis], window.padding_after[axis]) if count_include_pad else (0, 0)
-    size = before + window.input_size[axis] + after
-    first, last = taps_inside(_starts(window, axis) + before, window.dilation[axis], window.kernel_size[axis], size)
-    return last - first
+    around = (window.padding_before[axis], window.padding_after[axis]) if count_include_pad else (0, 0)
+    return bounds(window, axis, *around)[1]
 
 
 @lru_cache(maxsize=256)
 def some_are_empty(window: Window) -> bool:
     """Whether a window lies in the padding with all its elements."""
-    return any(covered(window, axis)[0].reshape(3, -1)[1].min() == 0 for axis in range(3))
+    return any(bounds(window, axis)[1].min() == 0 for axis in range(3))
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
-# A plan is one int64 array, so that kernels take one argument: these numbers, then the tables of depth and height.
+# A plan is one int64 array, so that kernels take one argument: these numbers, then the tables of depth and height, and
+# of width where windows share it.
 (
     SOURCE_ROWS, SOURCE_WIDTH, SOURCE_COUNT, DEPTH, HEIGHT, COUNT, DEPTH_STEP, HEIGHT_STEP, ROW_STEP, KERNEL, PART,
     STRIDE, DILATION, RUN_COUNT, REPEATS, JUMP, GAP, PITCH, BAND, SEAMLESS, TALL, HEADER,
@@ -118,7 +134,8 @@ def forward_plan(window: Window, run: int, lanes: int) -> Table:
     seamless = run == 1 and before == 0 and dilation * (kernel - 1) < stride and size == stride * count
     pitch = max(before + size, (count - 1) * stride + dilation * (kernel - 1) + 1) * run
     pitch = pitch if seamless else -(-pitch // lanes) * lanes
-    line = (stride, dilation * run, count * run, 1, 0) if run == 1 or stride == 1 else _runs(window, run)
+    one_run = stride == 1 or (run == 1 and kernel > 0)
+    line = (stride, dilation * run, count * run, 1, 0) if one_run else _runs(window, run)
     source_height = window.input_size[1]
     depth[: window.output_size[0]] *= source_height  # tables count rows
     header = (
@@ -126,7 +143,8 @@ def forward_plan(window: Window, run: int, lanes: int) -> Table:
         depth_step * source_height, height_step, window.stride[1], kernel, part(kernel), *line,
         before * run, pitch, max(1, min(BAND_ELEMENTS // pitch, BAND_ROWS)), seamless, _is_tall(window, height),
     )  # fmt: skip
-    return _plan(header, depth, height)
+    first, number = bounds(window, 2) if kernel == 0 else (depth[:0], depth[:0])
+    return _plan(header, depth, height, first * run, number)
 
 
 def _runs(window: Window, run: int) -> tuple[int, ...]:
@@ -152,7 +170,7 @@ def _plan(header: tuple[Any, ...], *tables: Table) -> Table:
 
 # ------------------------------------------------------------------------------------------------------------- backward
 # These numbers, the tables of depth and height, and for the phases of the stride along a row the first output, counted
-# from the one at the phase's index, and the number of outputs.
+# from the one at the phase's index, and the number of outputs. Where windows share the row every position is a phase.
 (
     B_SOURCE_HEIGHT, B_SOURCE_WIDTH, B_SOURCE_ROWS, B_DEPTH, B_HEIGHT, B_WIDTH, B_DEPTH_STEP, B_HEIGHT_STEP,
     B_WIDTH_STEP, B_ROW_STEP, B_STRIDE, B_PHASES, B_GAP, B_PITCH, B_BAND, B_BAND_ROWS, B_HEADER,
@@ -164,10 +182,9 @@ def backward_plan(window: Window, run: int, lanes: int) -> Table:
     """How gradients of sums are spread. A row of scratch has zeros on both sides, where there are no outputs."""
     (_, _, size), (_, _, stride), (_, _, count) = window.input_size, window.stride, window.output_size
     (depth, depth_step), (height, height_step) = covering(window, 0), covering(window, 1)
-    first, number, step = _covering(window, 2, min(size, stride))
-    first = np.where(number > 0, first, 0)
+    first, number, step = _phases(window, size, stride)
     gap = max(0, -int((first - np.maximum(number - 1, 0) * step).min()))
-    pitch = (gap + max(count, int(first.max()) + -(-size // stride))) * run
+    pitch = (gap + max(count, int(first.max()) + (-(-size // stride) if stride > 0 else 1))) * run
     depth[: window.input_size[0]] *= window.output_size[1]  # tables count rows
     band, band_rows = _band(height, -height_step, max(BAND_ELEMENTS // max(size * run, 1), 1))
     header = (
@@ -176,6 +193,14 @@ def backward_plan(window: Window, run: int, lanes: int) -> Table:
         -(-pitch // lanes) * lanes, band, band_rows,
     )  # fmt: skip
     return _plan(header, depth, height, first, number)
+
+
+def _phases(window: Window, size: int, stride: int) -> tuple[Table, Table, int]:
+    if stride == 0:
+        first, number = _shares(window.output_size[2], size)
+        return first + number - 1, number, 1
+    first, number, step = _covering(window, 2, min(size, stride))
+    return np.where(number > 0, first, 0), number, step
 
 
 def _band(table: Table, step: int, rows: int) -> tuple[int, int]:

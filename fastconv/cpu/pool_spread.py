@@ -14,7 +14,8 @@ from fastconv.cpu.vector import add, interleave_high, interleave_low, load, opaq
 class Phases(NamedTuple):
     """Of which elements of a row of scratch the result's element ``stride * j + phase`` is the sum.
 
-    ``number[phase]`` of them: ``j + first[phase]``, and ``step`` further on each time.
+    ``number[phase]`` of them: ``j + first[phase]``, and ``step`` further on each time. With a stride of 0 every
+    position is a phase, and j is 0.
     """
 
     stride: Any
@@ -45,7 +46,7 @@ def _constant_sum(values, place, step, number):
 @inlined
 def spread_row(values, phases, count, run, fill, target):
     """A row of ``count`` positions from a row of scratch; strides of 1 and 2 are the usual ones."""
-    if run > 1:
+    if run > 1 or phases.stride == 0:
         _spread_runs(values, phases, count, run, fill, target)
     elif phases.stride == 1:
         for j in range(0, count, lanes_at(values)):

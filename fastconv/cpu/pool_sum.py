@@ -12,7 +12,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
 from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch
-from fastconv.cpu.microkernel import advance, aligned, clear, lanes_at, pointer
+from fastconv.cpu.microkernel import advance, aligned, clear, lanes, lanes_at, pointer
 from fastconv.cpu.pool_bands import (
     SERIAL_BYTES,
     SLACK,
@@ -231,7 +231,7 @@ def sum_pool_backward(
     grad_x = layout.empty(input_shape, grad_out.dtype, channels_last)
     target, zero = layout.flat_target(grad_x, channels_last), grad_out.dtype.type(0)
     run, planes = runs_and_planes(input_shape, channels_last)
-    plan = p.backward_plan(window, run, VECTOR_BYTES // grad_out.itemsize)
+    plan = p.backward_plan(window, run, lanes(grad_out.itemsize))
     numbers = _backward_factors(window, count_include_pad, divisor, run, grad_out.dtype)
     tasks = planes * window.output_size[1] if grad_x.nbytes > SERIAL_BYTES else 1
     if run == 1 and _is_2x2(window):
