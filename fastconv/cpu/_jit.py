@@ -186,8 +186,10 @@ def launch(core: Any, tasks: int, *args: Any) -> None:
     The serial core runs instead where threads would end the process: in a forked child whose parent had started an
     OpenMP team, and where a second thread enters Numba's workqueue layer, which does not allow it.
     """
-    workers = 1 if tasks <= 1 else min(numba.get_num_threads(), tasks)  # asking costs as much as a small kernel
-    layer = _layer()
+    if tasks <= 1:  # asking for the number of threads and their layer costs as much as a small kernel
+        core(0, 1, *args)
+        return
+    workers, layer = min(numba.get_num_threads(), tasks), _layer()
     if workers <= 1 or (_forked_with_layer and layer == "omp"):
         core(0, 1, *args)
     elif layer in ("omp", "tbb"):

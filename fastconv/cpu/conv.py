@@ -7,6 +7,7 @@ backward_input:  C[pixel, in_channel]  = sum over (tap, out_channel) of grad_out
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, 
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_header
+from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
 from fastconv.cpu.weights import (
     block_lanes,
     make_lanes,
@@ -27,7 +28,6 @@ from fastconv.cpu.weights import (
     pack,
     pack_segment,
     padded_channels,
-    read_only,
     row_table,
     segment_of,
     segments_of,
@@ -215,7 +215,7 @@ def _convolve(
     source, channels_last = layout.flat(x)
     if math.prod(shape) == 0:
         return layout.deliver(layout.empty(shape, x.dtype, channels_last), out)
-    out_channels, raw = shape[1] // groups, read_only(weight)
+    out_channels, raw = shape[1] // groups, layout.read_only(weight)
     result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
     floor = x.dtype.type(0 if relu else -np.inf)
     if winograd.chosen(algorithm, window, backward, channels, out_channels):
@@ -224,15 +224,12 @@ def _convolve(
             source, raw, lanes_bias, floor, result, channels_last, window, backward, groups, channels, prepared
         )
         return layout.deliver(result, out)
-    args = (window, backward, x.shape[0], channels, groups, x.itemsize)
-    if not channels_last and pixels_in_lanes(*args, out_channels):
-        plan = make_plan(*args, Reading(channels_last, pixels=True, beyond=True))
+    pixels, plan = _way(window, backward, x.shape[0], channels, groups, x.itemsize, channels_last, out_channels)
+    if pixels:
         convolve_pixels(
             source, raw, bias, floor, layout.flat_target(result, False), plan, backward, groups, out_channels
         )
         return layout.deliver(result, out)
-    x_last = channels_last and x.shape[1] > 1  # one channel is a plane in either order
-    plan = make_plan(*args, Reading(x_last, planar=not x_last and channels < lanes(x.itemsize)))
     packed = np.empty(0, x.dtype)
     if prepared is not None:  # forward the packed weight is the same for all images
         packed = prepared.form("direct", lambda: pack(raw, backward, out_channels, groups, plan.numbers))
@@ -245,6 +242,20 @@ def _convolve(
         layout.flat_target(result, channels_last), channels_last, plan.numbers, plan.tables, groups, out_channels,
     )  # fmt: skip
     return layout.deliver(result, out)
+
+
+@lru_cache(maxsize=64)  # once for both questions: the hash of a window costs as much as a small array
+def _way(
+    window: Window, backward: bool, images: int, channels: int, groups: int, itemsize: int, channels_last: bool,
+    out_channels: int,
+) -> tuple[bool, Plan]:  # fmt: skip
+    """Whether pixels lie in the lanes, and the plan."""
+    args = (window, backward, images, channels, groups, itemsize)
+    if not channels_last and pixels_in_lanes(*args, out_channels):
+        return True, make_plan(*args, Reading(channels_last, pixels=True, beyond=True))
+    channels_last = channels_last and channels * groups > 1  # one channel is a plane in either order
+    planar = not channels_last and channels < lanes(itemsize)
+    return False, make_plan(*args, Reading(channels_last, planar=planar))
 
 
 def _padded_bias(bias: Any, groups: int, out_channels: int, dtype: Any) -> Any:

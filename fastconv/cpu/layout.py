@@ -30,13 +30,22 @@ def flat(x: Array) -> tuple[Array, bool]:
     Kernels always see the same array type (1-D, contiguous, read-only), so each compiles once per dtype.
     """
     channels_last = is_channels_last(x)
-    ordered = np.moveaxis(x, 1, -1) if channels_last else x
-    view = np.ascontiguousarray(ordered).reshape(-1)
-    if not view.flags.aligned:
-        view = view.copy()
-    view = view.view(np.ndarray)
-    view.setflags(write=False)
-    return view, channels_last
+    return read_only(np.moveaxis(x, 1, -1) if channels_last else x), channels_last
+
+
+def read_only(x: Array) -> Array:
+    """``x`` as a flat, contiguous, aligned, read-only view, of numpy's own class; copied where it has gaps."""
+    flags = x.flags
+    view = (x if flags.c_contiguous and flags.aligned else _contiguous(x)).reshape(-1)
+    if type(view) is not np.ndarray:
+        view = view.view(np.ndarray)
+    view.flags.writeable = False
+    return view
+
+
+def _contiguous(x: Array) -> Array:
+    view = np.ascontiguousarray(x)
+    return view if view.flags.aligned else view.copy()
 
 
 def flat_alike(x: Array, channels_last: bool) -> Array:
@@ -71,8 +80,8 @@ def _writable_in_place(out: Array, channels_last: bool) -> bool:
 
 def flat_target(result: Array, channels_last: bool) -> Array:
     """The 1-D writable view in memory order of an array that :func:`target` returned."""
-    ordered = np.moveaxis(result, 1, -1) if channels_last else result
-    return ordered.reshape(-1).view(np.ndarray)
+    flat = (np.moveaxis(result, 1, -1) if channels_last else result).reshape(-1)
+    return flat if type(flat) is np.ndarray else flat.view(np.ndarray)
 
 
 def deliver(result: Array, out: Array | None) -> Array:

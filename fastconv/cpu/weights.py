@@ -146,10 +146,3 @@ def pack(weight: Any, backward: bool, along: int, groups: int, plan: Any) -> Any
     packed = np.empty(size + SLACK, weight.dtype)
     launch(pack_core, size >> 15, weight, packed, backward, along, groups, plan)
     return packed
-
-
-def read_only(weight: Any) -> Any:
-    """A weight as a flat, contiguous, read-only view (copied where it has gaps)."""
-    view = np.ascontiguousarray(weight).reshape(-1).view(np.ndarray)
-    view.setflags(write=False)
-    return view

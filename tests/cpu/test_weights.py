@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from fastconv._window import make_window
 from fastconv.cpu import _jit
+from fastconv.cpu.layout import read_only
 from fastconv.cpu.microkernel import MAX_VECTORS, lanes
 from fastconv.cpu.panel import SLACK
 from fastconv.cpu.plan import make_plan
-from fastconv.cpu.weights import block_lanes, make_lanes, pack, pack_core, padded_channels, read_only
+from fastconv.cpu.weights import block_lanes, make_lanes, pack, pack_core, padded_channels
 from tests import strategies
 from tests.cpu.test_plan import READINGS, phases, windows
 
