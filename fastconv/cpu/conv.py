@@ -224,6 +224,7 @@ def _convolve(
             source, raw, lanes_bias, floor, result, channels_last, window, backward, groups, channels, prepared
         )
         return layout.deliver(result, out)
+    x_last = channels_last and x.shape[1] > 1  # one channel is a plane in either order
     pixels, plan = _way(window, backward, x.shape[0], channels, groups, x.itemsize, channels_last, out_channels)
     if pixels:
         convolve_pixels(
@@ -253,9 +254,8 @@ def _way(
     args = (window, backward, images, channels, groups, itemsize)
     if not channels_last and pixels_in_lanes(*args, out_channels):
         return True, make_plan(*args, Reading(channels_last, pixels=True, beyond=True))
-    channels_last = channels_last and channels * groups > 1  # one channel is a plane in either order
-    planar = not channels_last and channels < lanes(itemsize)
-    return False, make_plan(*args, Reading(channels_last, planar=planar))
+    x_last = channels_last and channels * groups > 1
+    return False, make_plan(*args, Reading(x_last, planar=not x_last and channels < lanes(itemsize)))
 
 
 def _padded_bias(bias: Any, groups: int, out_channels: int, dtype: Any) -> Any:
