@@ -16,7 +16,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout, winograd
 from fastconv.cpu._jit import compiled, internal, launch, merged
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
-from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, is_depthwise
+from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, sums_planes
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
@@ -184,7 +184,7 @@ def conv_forward(
     algorithm: str = "auto", prepared: Any = None,
 ) -> Any:  # fmt: skip
     """The convolution of x (N, C, *spatial) with weight (O, C / groups, *K), plus bias, then ReLU."""
-    if algorithm != "winograd" and is_depthwise(weight.shape, groups):
+    if sums_planes("forward", weight.shape, groups, window, x, algorithm):
         return depthwise_forward(x, weight, bias, window, groups, relu, out, prepared)
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
     return _convolve(x, weight, bias, shape, window, False, groups, weight.shape[1], relu, out, algorithm, prepared)
@@ -203,7 +203,7 @@ def conv_transpose_forward(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The input gradient of the convolution by ``window`` from ``shape`` to the shape of x, plus bias."""
-    if algorithm != "winograd" and is_depthwise(weight.shape, groups):
+    if sums_planes("backward_input", weight.shape, groups, window, x, algorithm):
         return depthwise_backward_input(x, weight, shape, window, groups, out, bias)
     return _convolve(x, weight, bias, shape, window, True, groups, weight.shape[0] // groups, False, out, algorithm)
 

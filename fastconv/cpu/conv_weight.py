@@ -18,7 +18,7 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout, winograd
 from fastconv.cpu._jit import compiled, internal, launch
-from fastconv.cpu.depthwise import depthwise_backward_weight, is_depthwise
+from fastconv.cpu.depthwise import depthwise_backward_weight, sums_planes
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
 from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_axes, phase_header
@@ -300,7 +300,7 @@ def conv_backward_weight(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its weight, contiguous."""
-    if algorithm != "winograd" and is_depthwise(weight_shape, groups):
+    if sums_planes("backward_weight", weight_shape, groups, window, x, algorithm):
         return depthwise_backward_weight(grad_out, x, weight_shape, window, groups, out)
     result = layout.target(out, weight_shape, x.dtype, False, x, grad_out)
     if x.size == 0 or result.size == 0:

@@ -1,10 +1,11 @@
-"""Convolution with one input channel per group, where an input element meets few weights: no operand is worth packing.
+"""Convolution with one or a few channels per group: an input element meets few weights, no operand is worth packing.
 
-    forward:          y[o, p]      = sum over taps        of x[o // m, p's window at tap]      * weight[o, tap]
-    backward_input:   grad_x[c, p] = sum over (j, taps)   of grad_out[c * m + j, p's windows]  * weight[c * m + j, tap]
-    backward_weight:  grad_w[o, t] = sum over (images, p) of x[o // m, p's window at t]        * grad_out[o, p]
+    forward:          y[o, p]         = sum over (c, taps)   of x[group's c, p's window at tap]  * weight[o, c, tap]
+    backward_input:   grad_x[c, p]    = sum over (o, taps)   of grad_out[group's o, p's windows] * weight[o, c, tap]
+    backward_weight:  grad_w[o, c, t] = sum over (images, p) of x[group's c, p's window at t]    * grad_out[o, p]
 
-for a channel multiplier m. Lanes are neighbouring pixels where planes lie apart in memory, neighbouring channels else.
+Lanes are neighbouring pixels where planes lie apart in memory; with one input channel per group they are neighbouring
+channels else. Groups of a few channels leave most lanes of a vector of channels idle, but none of a row of pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from fastconv.cpu.depthwise_moves import (
     transpose_out,
 )
 from fastconv.cpu.depthwise_plan import make_plan, read_header, read_lists
-from fastconv.cpu.microkernel import advance, aligned, clear, pointer
+from fastconv.cpu.microkernel import advance, aligned, clear, lanes_at, pointer
+from fastconv.cpu.vector import splat, store_first
 
 SLACK = 64  # elements at the end of a buffer: what aligning its start, or a vector that begins inside, may take
 
@@ -84,9 +86,11 @@ def _result(out, header, lists, channel, piece, c):
 @internal
 def _spread(target, values, count, lanes):
     """Every value in all lanes of a vector."""
+    width = lanes_at(target)
     for r in range(count):
-        for l in range(lanes):
-            target[r * lanes + l] = values[r]
+        value = splat(target, values[r])
+        for l in range(0, lanes, width):
+            store_first(advance(target, r * lanes + l), value, width)
 
 
 @internal
@@ -195,18 +199,32 @@ def _store_sums(grad_weight, sums, tap_order, blocked, piece, lanes):
 
 
 # ----------------------------------------------------------------------------------------------------------- in Python
-def is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
-    """Whether a convolution has one input channel per group, and groups."""
-    return groups > 1 and weight_shape[1] == 1 and weight_shape[0] > 0
+def sums_planes(pass_: str, weight_shape: tuple[int, ...], groups: int, window: Window, x: Any, algorithm: str) -> bool:
+    """Whether a pass over x (or grad_out) goes plane by plane: depthwise, or where rows of pixels fill more lanes.
+
+    Sums by planes reach about nine tenths of the speed that the micro-kernel has with a single vector of channels.
+    """
+    if groups == 1 or algorithm == "winograd":
+        return False
+    outs, ins, lanes = weight_shape[0] // groups, weight_shape[1], WIDTH // x.itemsize
+    if outs == 0 or ins <= 1:
+        return outs > 0 and ins == 1
+    along = ins if pass_ == "backward_input" else outs
+    windows = -(-window.input_size[2] // window.stride[2]) if pass_ == "backward_input" else window.output_size[2]
+    if max(ins, outs) > lanes or windows <= lanes // 2 or layout.is_channels_last(x):
+        return False
+    if pass_ == "backward_weight" and max(window.stride) > 1:  # columns of taps are short: half of the sums are waste
+        return False
+    return bool(windows / (-(-windows // lanes) * lanes) > 1.1 * along / lanes)
 
 
 def depthwise_forward(
     x: Any, weight: Any, bias: Any, window: Window, groups: int, relu: bool = False, out: Any = None,
     prepared: Any = None,
 ) -> Any:  # fmt: skip
-    """The convolution of x (N, C, *spatial) with weight (O, 1, *K), plus bias, then ReLU."""
+    """The convolution of x (N, C, *spatial) with weight (O, C / groups, *K), plus bias, then ReLU."""
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
-    return _convolve("forward", x, weight, bias, shape, window, weight.shape[0] // groups, relu, out, prepared)
+    return _convolve("forward", x, weight, bias, shape, window, groups, relu, out, prepared)
 
 
 def depthwise_backward_input(
@@ -214,13 +232,14 @@ def depthwise_backward_input(
     bias: Any = None,
 ) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its input, plus a transposed convolution's bias."""
-    return _convolve(
-        "backward_input", grad_out, weight, bias, input_shape, window, weight.shape[0] // groups, False, out
-    )
+    outs, ins = weight.shape[0] // groups, weight.shape[1]
+    if ins > 1:  # the rows of an input channel lie apart
+        weight = weight.reshape(groups, outs, ins, *weight.shape[2:]).swapaxes(1, 2)
+    return _convolve("backward_input", grad_out, weight, bias, input_shape, window, groups, False, out)
 
 
 def _convolve(
-    pass_: str, x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, multiplier: int, relu: bool,
+    pass_: str, x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, groups: int, relu: bool,
     out: Any, prepared: Any = None,
 ) -> Any:  # fmt: skip
     source, channels_last = layout.flat(x)
@@ -228,7 +247,7 @@ def _convolve(
     if result.size == 0:
         return layout.deliver(result, out)
     channels, lanes = shape[1], WIDTH // x.itemsize
-    planes, shared = (1, multiplier) if pass_ == "forward" else (multiplier, 1)
+    planes, shared = x.shape[1] // groups, channels // groups
     plan = make_plan(window, pass_, planes, x.itemsize, channels, channels_last)
     added = np.zeros(channels + lanes, x.dtype)
     if bias is not None:
@@ -262,7 +281,8 @@ def depthwise_backward_weight(
     source, channels_last = layout.flat(x)
     axes = range(x.ndim)
     grads = order.flat(grad_out, (0, *axes[2:], 1) if channels_last else tuple(axes))
-    plan = make_plan(window, "backward_weight", 1, x.itemsize, weight_shape[0], channels_last)
+    planes = weight_shape[1]
+    plan = make_plan(window, "backward_weight", planes, x.itemsize, weight_shape[0], channels_last)
     launch(
         depthwise_weight_core, max(1, grad_out.size * plan.order.size >> 17), source, grads,
         layout.flat_target(result, False), x.shape[0], weight_shape[0], weight_shape[0] // groups, channels_last,

@@ -94,7 +94,7 @@ def _make_work(x, width, grid, channels):
     return Work(
         np.empty(channels // piece * PRODUCTS * tiles + SLACK, x.dtype), tiles,
         np.empty(PRODUCTS * kernels + SLACK, x.dtype), kernels, np.empty(PRODUCTS * sums + SLACK, x.dtype), sums,
-        np.full(3, -1), np.empty(TAPS * FEW * block + SLACK, x.dtype), np.empty(TAPS * FEW + width, np.int64),
+        np.full(3, -1), np.zeros(TAPS * FEW * block + SLACK, x.dtype), np.empty(TAPS * FEW + width, np.int64),
         np.empty(pixels * width + SLACK, x.dtype), np.arange(0, (pixels + width) * width, width),
         np.empty(rows, np.int64), np.arange(piece), np.zeros(piece + 1, np.int64), np.empty(width, np.int64),
     )  # fmt: skip
@@ -320,6 +320,7 @@ def convolve(
 
 def _pack(weight: Any, plan: Plan, piece: int, groups: int, out_channels: int) -> Any:
     rows = plan.header.channels // piece * -(-piece // FEW) * FEW * TAPS
-    packed = np.empty(groups * padded_channels(out_channels, weight.itemsize) * rows + SLACK, weight.dtype)
+    # Zeros, since denormal numbers in lanes without a channel take ten times as long as others.
+    packed = np.zeros(groups * padded_channels(out_channels, weight.itemsize) * rows + SLACK, weight.dtype)
     launch(winograd_pack_core, packed.size >> 15, weight, packed, plan.numbers, piece, groups, out_channels)
     return packed

@@ -1,4 +1,4 @@
-"""Depthwise convolution: exactly the naive one in every layout, box and tile; the same bits however it is divided."""
+"""Depthwise convolution and small groups: exactly the naive one in all layouts and boxes; the same bits always."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastconv import _convolution
 from fastconv._window import make_window
-from fastconv.cpu import depthwise_axes, depthwise_plan
+from fastconv.cpu import depthwise, depthwise_axes, depthwise_plan
 from tests import naive, strategies
 
 ORDERS = (strategies.contiguous, strategies.channels_last)
@@ -19,7 +19,7 @@ ORDERS = (strategies.contiguous, strategies.channels_last)
 
 @dataclasses.dataclass
 class Case:
-    """One convolution with as many groups as channels, of integers."""
+    """One convolution in groups of a few channels, of integers."""
 
     x: Any
     weight: Any
@@ -50,18 +50,19 @@ class Case:
         np.testing.assert_array_equal(grad_weight, expected)
 
 
-def make_case(shape, multiplier, kernel, arrange, dtype, *, stride=1, padding=0, dilation=1, integers=True):
-    rank, channels = len(kernel), shape[1]
+def make_case(shape, multiplier, kernel, arrange, dtype, *, ins=1, stride=1, padding=0, dilation=1, integers=True):
+    """As many groups as the shape has channels, of ``ins`` channels each."""
+    rank, groups = len(kernel), shape[1]
     pairs = naive.padding_pairs(
         padding, shape[2:], kernel, naive.per_axis(stride, rank), naive.per_axis(dilation, rank)
     )
     window = make_window(
         shape[2:], kernel, naive.per_axis(stride, rank), tuple(pairs), naive.per_axis(dilation, rank)
     )  # fmt: skip
-    outs = channels * multiplier
-    shapes = shape, (outs, 1, *kernel), (outs,), (shape[0], outs, *window.output_size[3 - rank :])
+    outs, shape = groups * multiplier, (shape[0], groups * ins, *shape[2:])
+    shapes = shape, (outs, ins, *kernel), (outs,), (shape[0], outs, *window.output_size[3 - rank :])
     x, weight, bias, grad_out = (strategies.values(s, dtype, seed, integers) for seed, s in enumerate(shapes))
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return Case(arrange(x), weight, bias, arrange(grad_out), options)
 
 
@@ -80,7 +81,7 @@ def cases(draw):
     shape = (draw(st.integers(1, 2)), draw(st.integers(2, 20)), *size)
     return make_case(
         shape, draw(st.integers(1, 3)), kernel, draw(st.sampled_from(ORDERS)), draw(st.sampled_from(strategies.DTYPES)),
-        stride=stride, padding=padding, dilation=dilation,
+        ins=draw(st.sampled_from([1, 1, 2, 5])), stride=stride, padding=padding, dilation=dilation,
     )  # fmt: skip
 
 
@@ -130,6 +131,21 @@ def test_many_boxes_are_as_exact_as_one(shape, kernel, options, arrange, small_b
     make_case(shape, 2, kernel, arrange, np.float32, **options).check()
 
 
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+@pytest.mark.parametrize(("ins", "outs"), [(4, 4), (2, 6), (6, 2), (7, 3), (3, 1)])
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride": (1, 3), "dilation": 2}])
+def test_groups_of_a_few_channels(ins, outs, dtype, options):
+    for side in (17, 28, 45):
+        case = make_case((2, 3, 9, side), outs, (3, 3), strategies.contiguous, dtype, ins=ins, padding=1, **options)
+        window = make_window((9, side), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+        case.check()
+        if dtype == np.float32 and not options:  # by the kernels of this file
+            assert all(
+                depthwise.sums_planes(pass_, case.weight.shape, 3, window, case.x, "auto")
+                for pass_ in ("forward", "backward_input", "backward_weight")
+            )
+
+
 def test_orders_may_differ():
     for arrange, other in (ORDERS, ORDERS[::-1]):
         for channels, side in ((3, 20), (20, 20), (20, 5)):
@@ -144,9 +160,10 @@ SHAPES = [((4, 24, 30, 33), 3, 1), ((4, 64, 9, 7), 3, 1), ((4, 48, 30, 33), 5, 2
 @pytest.mark.parametrize("arrange", ORDERS)
 @pytest.mark.parametrize("dtype", strategies.DTYPES)
 @pytest.mark.parametrize(("shape", "kernel", "stride"), SHAPES)
-def test_threads_and_batches_change_no_bit(shape, kernel, stride, dtype, arrange):
+@pytest.mark.parametrize("ins", [1, 3])
+def test_threads_and_batches_change_no_bit(ins, shape, kernel, stride, dtype, arrange):
     case = make_case(
-        shape, 1, (kernel, kernel), arrange, dtype, stride=stride, padding=kernel // 2, integers=False
+        shape, ins, (kernel, kernel), arrange, dtype, ins=ins, stride=stride, padding=kernel // 2, integers=False
     )  # fmt: skip
     before = numba.get_num_threads()
     try:
