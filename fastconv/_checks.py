@@ -20,6 +20,8 @@ from fastconv._window import Pairs, Window, make_window
 Array = npt.NDArray[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOAT16 = np.dtype(np.float16)  # stored, not computed with; where it is taken, so is bfloat16, known by its name
+STORED = (FLOAT16, *FLOATS)
 INTEGERS = tuple(np.dtype(f"{kind}{size}") for kind in ("int", "uint") for size in (8, 16, 32, 64))
 ALGORITHMS = ("auto", "direct", "winograd", "fft")
 WINOGRAD = (1, 3, 3), (1, 1, 1), (1, 1, 1)  # the kernel size, stride and dilation that it is for
@@ -111,8 +113,8 @@ def array(name: str, value: Any, ndims: Sequence[int], dtypes: Sequence[np.dtype
     if value.ndim not in ndims:
         expected = " or ".join(str(n) for n in sorted(ndims))
         raise ValueError(f"{name} must have {expected} dimensions, got {value.ndim} (shape {tuple(value.shape)})")
-    if value.dtype not in dtypes:
-        *others, last = (str(d) for d in dtypes)
+    if value.dtype not in dtypes and not (FLOAT16 in dtypes and value.dtype.name == "bfloat16"):
+        *others, last = (*(str(d) for d in dtypes), *(["bfloat16"] if FLOAT16 in dtypes else []))
         expected = f"{', '.join(others)} or {last}" if others else last
         raise TypeError(f"{name} must have dtype {expected}, got {value.dtype}")
 
@@ -238,7 +240,7 @@ def packing(
     weight: Any, stride: Any, dilation: Any, groups: Any, name: Any
 ) -> tuple[tuple[int, ...], tuple[int, ...], int, str]:
     """A weight can be packed for these; stride and dilation with one int per axis, groups and the algorithm."""
-    array("weight", weight, (2, 3, 4, 5))
+    array("weight", weight, (2, 3, 4, 5), STORED)
     count = weight.ndim - 2
     strides, dilations = integers("stride", stride, max(count, 1), 1), integers("dilation", dilation, max(count, 1), 1)
     groups = integer("groups", groups, 1)
@@ -341,8 +343,8 @@ def linear(x: Any, weight: Any) -> tuple[int, ...]:
     """Input and weight of a dense layer fit; the shape of its result."""
     if x.ndim < 1:
         raise ValueError(f"x must have at least 1 dimension, got 0 (shape {x.shape})")
-    array("x", x, (x.ndim,))
-    array("weight", weight, (2,))
+    array("x", x, (x.ndim,), STORED)
+    array("weight", weight, (2,), STORED)
     same_dtype("weight", weight, "x", x)
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(

@@ -42,8 +42,8 @@ def forward(
     """The convolution of ``x``; see :func:`fastconv.conv2d`."""
     weight, prepared, algorithm = unpacked(weight, rank, stride, dilation, groups, algorithm)
     backend = _dispatch.backend(x=x, weight=weight, bias=bias, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,))
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
     _checks.same_dtype("weight", weight, "x", x)
     relu = _checks.activation(activation)
     window, groups, shape = _checks.convolution(
@@ -75,8 +75,8 @@ def backward(
 ) -> ConvGrads:
     """All gradients; see :func:`fastconv.conv2d_backward`."""
     backend = _dispatch.backend(grad_out=grad_out, x=x, weight=weight)
-    _checks.array("x", x, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,))
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
     _checks.same_dtype("weight", weight, "x", x)
     window, groups, shape = _checks.convolution(
         "x", x.shape, "weight.shape", weight.shape, stride, padding, dilation, groups
@@ -107,7 +107,7 @@ def backward_input(
     """The gradient with respect to the input; see :func:`fastconv.conv2d_backward_input`."""
     backend = _dispatch.backend(grad_out=grad_out, weight=weight, out=out)
     input_shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,))
+    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
     window, groups, shape = _checks.convolution(
         "input_shape", input_shape, "weight.shape", weight.shape, stride, padding, dilation, groups
     )
@@ -139,7 +139,7 @@ def backward_weight(
 ) -> Array:
     """The gradient with respect to the weight; see :func:`fastconv.conv2d_backward_weight`."""
     backend = _dispatch.backend(grad_out=grad_out, x=x, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
     weight_shape = _checks.shape_argument("weight_shape", weight_shape, (rank + 2,))
     window, groups, shape = _checks.convolution(
         "x", x.shape, "weight_shape", weight_shape, stride, padding, dilation, groups
@@ -169,8 +169,8 @@ def transposed_forward(
 ) -> Array:
     """The transposed convolution of ``x``; see :func:`fastconv.conv_transpose2d`."""
     backend = _dispatch.backend(x=x, weight=weight, bias=bias, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,))
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
     _checks.same_dtype("weight", weight, "x", x)
     window, groups, shape = _checks.transposed(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
     if bias is not None:
@@ -198,8 +198,8 @@ def transposed_backward(
 ) -> ConvGrads:
     """All gradients, of which a convolution is the first; see :func:`fastconv.conv_transpose2d_backward`."""
     backend = _dispatch.backend(grad_out=grad_out, x=x, weight=weight)
-    _checks.array("x", x, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,))
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
     _checks.same_dtype("weight", weight, "x", x)
     window, groups, shape = _checks.transposed(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
     _checks.shape("grad_out", grad_out, shape)

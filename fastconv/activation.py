@@ -20,7 +20,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, any shape
+    x : ndarray of float16, float32 or float64, any shape
         Input in any memory order; the result has the same order.
     out : ndarray of x's shape and dtype, optional
         Where to write the result; it is returned. ``out=x`` works in place.
@@ -53,7 +53,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     array([0. , 0.5, nan])
     """
     backend = _dispatch.backend(x=x, out=out)
-    _checks.array("x", x, (x.ndim,))
+    _checks.array("x", x, (x.ndim,), _checks.STORED)
     _checks.output(out, x.shape, x.dtype)
     return backend.relu_forward(x, out)  # type: ignore[no-any-return]
 
@@ -69,7 +69,7 @@ def relu_backward(grad_out: Array, y: Array) -> Array:
 
     Parameters
     ----------
-    grad_out : ndarray of float32 or float64, any shape
+    grad_out : ndarray of float16, float32 or float64, any shape
         Gradient with respect to the result.
     y : ndarray of grad_out's shape and dtype
         Result of the forward pass, or its input: both are positive at the same places.
@@ -95,7 +95,7 @@ def relu_backward(grad_out: Array, y: Array) -> Array:
     array([ 0.,  0., 30.])
     """
     backend = _dispatch.backend(grad_out=grad_out, y=y)
-    _checks.array("y", y, (y.ndim,))
+    _checks.array("y", y, (y.ndim,), _checks.STORED)
     _checks.shape("grad_out", grad_out, y.shape)
     _checks.same_dtype("grad_out", grad_out, "y", y)
     return backend.relu_backward(grad_out, y)  # type: ignore[no-any-return]
@@ -110,7 +110,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = No
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, any shape
+    x : ndarray of float16, float32 or float64, any shape
         Input in any memory order; the result has the same order.
     negative_slope : float, default 0.01
         Slope :math:`a` for negative elements.
@@ -146,7 +146,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = No
     array([-0.5,  0. ,  3. ])
     """
     backend = _dispatch.backend(x=x, out=out)
-    _checks.array("x", x, (x.ndim,))
+    _checks.array("x", x, (x.ndim,), _checks.STORED)
     slope = _checks.real("negative_slope", negative_slope)
     _checks.output(out, x.shape, x.dtype)
     return backend.leaky_relu_forward(x, slope, out)  # type: ignore[no-any-return]
@@ -161,7 +161,7 @@ def leaky_relu_backward(grad_out: Array, x: Array, negative_slope: float = 0.01)
 
     Parameters
     ----------
-    grad_out : ndarray of float32 or float64, any shape
+    grad_out : ndarray of float16, float32 or float64, any shape
         Gradient with respect to the result.
     x : ndarray of grad_out's shape and dtype
         Input of the forward pass (or, with a positive slope, its result).
@@ -188,7 +188,7 @@ def leaky_relu_backward(grad_out: Array, x: Array, negative_slope: float = 0.01)
     array([2., 8.])
     """
     backend = _dispatch.backend(grad_out=grad_out, x=x)
-    _checks.array("x", x, (x.ndim,))
+    _checks.array("x", x, (x.ndim,), _checks.STORED)
     _checks.shape("grad_out", grad_out, x.shape)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     slope = _checks.real("negative_slope", negative_slope)

@@ -51,7 +51,7 @@ def pack(
 
     Parameters
     ----------
-    weight : ndarray of float32 or float64, shape (O, C // groups, *K) or (out_features, in_features)
+    weight : ndarray of float16, float32 or float64, shape (O, C // groups, *K) or (out_features, in_features)
         Kernels of a convolution with one, two or three axes, or the weight of a dense layer. Later changes of this
         array do not count.
     stride, dilation : int or tuple of int, default 1
@@ -100,7 +100,7 @@ def unpacked(
     """The array of a call's weight, its preparation (None where it is not packed), and the call's algorithm."""
     if type(weight) is not PackedWeight:
         return weight, None, algorithm
-    _checks.array("weight", weight, (rank + 2,))
+    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
     usual = (type(stride), type(dilation), algorithm) == (int, int, "auto")  # spares small calls two microseconds
     if rank > 0 and not (usual and (stride, dilation, groups) == weight._numbers):
         _checks.packed(weight, stride, dilation, groups, algorithm)

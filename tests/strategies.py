@@ -23,7 +23,7 @@ def channels_last(x):
 
 def gaps(x):
     """Every second element of a larger array on every axis; what lies between is NaN, or the largest integer."""
-    filler = np.nan if x.dtype.kind == "f" else np.iinfo(x.dtype).max
+    filler = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else np.nan
     larger = np.full([2 * n + 1 for n in x.shape], filler, x.dtype)
     view = larger[tuple(slice(1, 2 * n, 2) for n in x.shape)]
     view[...] = x

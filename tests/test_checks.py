@@ -86,6 +86,7 @@ RIGHT = {
 
 PACKED, DENSE = fc.pack(ones(8, 3, 3, 3), groups=2, algorithm="direct"), fc.pack(ones(3, 5))
 
+HALF = "float16, float32, float64 or bfloat16"
 FIT = "must fit into the padded input, got a reach of"
 
 VALUES = "must be at least {} and below 2**31, got {}".format
@@ -181,13 +182,23 @@ CASES = [
     (fc.linear, {"x": np.array(1.0, F32)}, ValueError, "x must have at least 1 dimension, got 0 (shape ())"),
     (fc.linear, {"weight": ones(3, 5, 1)}, ValueError, "weight must have 2 dimensions, got 3 (shape (3, 5, 1))"),
     # dtypes
-    (fc.conv2d, {"x": ones(2, 6, 5, 7, dtype=np.int64)}, TypeError, "x must have dtype float32 or float64, got int64"),
-    (fc.conv2d, {"x": ones(2, 6, 5, 7, dtype=">f4")}, TypeError, "x must have dtype float32 or float64, got >f4"),
+    (
+        fc.conv2d,
+        {"x": ones(2, 6, 5, 7, dtype=np.int64)},
+        TypeError,
+        f"x must have dtype {HALF}, got int64",
+    ),
+    (
+        fc.conv2d,
+        {"x": ones(2, 6, 5, 7, dtype=">f4")},
+        TypeError,
+        f"x must have dtype {HALF}, got >f4",
+    ),
     (
         fc.conv2d,
         {"x": ones(2, 6, 5, 7, dtype=complex)},
         TypeError,
-        "x must have dtype float32 or float64, got complex128",
+        f"x must have dtype {HALF}, got complex128",
     ),
     (fc.conv2d, {"x": ones(2, 6, 5, 7, dtype=F64)}, TypeError, "weight must have the dtype of x, float64, got float32"),
     (fc.conv2d, {"bias": ones(8, dtype=F64)}, TypeError, "bias must have the dtype of x, float32, got float64"),
@@ -216,7 +227,12 @@ CASES = [
         TypeError,
         "grad_out must have the dtype of x, float32, got int64",
     ),
-    (fc.linear, {"x": ones(4, 5, dtype=bool)}, TypeError, "x must have dtype float32 or float64, got bool"),
+    (
+        fc.linear,
+        {"x": ones(4, 5, dtype=bool)},
+        TypeError,
+        f"x must have dtype {HALF}, got bool",
+    ),
     (fc.linear, {"weight": ones(3, 5, dtype=F64)}, TypeError, "weight must have the dtype of x, float32, got float64"),
     (fc.linear, {"bias": ones(3, dtype=F64)}, TypeError, "bias must have the dtype of x, float32, got float64"),
     (
@@ -449,7 +465,7 @@ CASES = [
     (fc.pack, {"weight": [[1.0]]}, TypeError, "weight must be a numpy.ndarray, got list"),
     (fc.pack, {"weight": PACKED}, TypeError, "weight must be a numpy.ndarray, got PackedWeight"),
     (fc.pack, {"weight": ones(3)}, ValueError, "weight must have 2 or 3 or 4 or 5 dimensions, got 1 (shape (3,))"),
-    (fc.pack, {"weight": ones(3, 5, dtype=int)}, TypeError, "weight must have dtype float32 or float64, got int64"),
+    (fc.pack, {"weight": ones(3, 5, dtype=int)}, TypeError, f"weight must have dtype {HALF}, got int64"),
     (fc.pack, {"groups": 3}, ValueError, "weight.shape[0] must be a multiple of groups = 3, got 8"),
     (fc.pack, {"stride": 0}, ValueError, "stride must be at least 1 and below 2**31, got 0"),
     (fc.pack, {"dilation": (1, 1, 1)}, ValueError, "dilation must be an int or 2 ints, got 3 values: (1, 1, 1)"),

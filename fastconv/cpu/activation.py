@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.cpu import _jit, order
+from fastconv.cpu import _jit, half, order
 
 Array = npt.NDArray[Any]
 
 _SHARE = 1 << 16  # elements that are worth a thread
+BLOCK = 2048  # elements of 16-bit floats that are computed with at a time
+_NO_SLOPE = np.empty(0, np.float32)
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
@@ -72,9 +74,41 @@ def _leaky_relu_backward(worker, workers, grad_out, x, slope, grad_x):
         ds[i] = gs[i] if xs[i] > zero else factor * gs[i]
 
 
+# ------------------------------------------------------------------------------------------------------- 16-bit floats
+@_jit.compiled
+def _forward_half(worker, workers, x, brain, slope, y):
+    """ReLU, or leaky ReLU where there is a slope, of 16-bit floats: by blocks in L1, which are float32."""
+    wide, result = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    start, stop = _share(worker, workers, x.size)
+    for first in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - first)
+        half.widen_run(0, 1, x[first : first + count], brain, wide)
+        if slope.size:
+            _leaky_relu(0, 1, wide[:count], slope, result)
+        else:
+            _relu(0, 1, wide[:count], result)
+        half.narrow_run(0, 1, result[:count], brain, y[first : first + count])
+
+
+@_jit.compiled
+def _backward_half(worker, workers, grad_out, x, brain, slope, grad_x):
+    """The gradient of either."""
+    grads, wide, result = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    start, stop = _share(worker, workers, x.size)
+    for first in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - first)
+        half.widen_run(0, 1, grad_out[first : first + count], brain, grads)
+        half.widen_run(0, 1, x[first : first + count], brain, wide)
+        if slope.size:
+            _leaky_relu_backward(0, 1, grads, wide[:count], slope, result)
+        else:
+            _relu_backward(0, 1, grads, wide[:count], result)
+        half.narrow_run(0, 1, result[:count], brain, grad_x[first : first + count])
+
+
 # ----------------------------------------------------------------------------------------------------- entry functions
 def relu_forward(x: Array, out: Array | None = None) -> Array:
-    if out is x and order.fits(x, axes := order.memory_axes(x), x):
+    if out is x and not half.is_half(x.dtype) and order.fits(x, axes := order.memory_axes(x), x):
         _jit.launch(_relu_in_place, x.size // _SHARE, order.flat_target(x, axes))
         return x
     return _forward(_relu, x, out)
@@ -85,26 +119,40 @@ def relu_backward(grad_out: Array, y: Array) -> Array:
 
 
 def leaky_relu_forward(x: Array, negative_slope: float, out: Array | None = None) -> Array:
-    return _forward(_leaky_relu, x, out, np.array([negative_slope], x.dtype))
+    return _forward(_leaky_relu, x, out, _slope(negative_slope, x.dtype))
 
 
 def leaky_relu_backward(grad_out: Array, x: Array, negative_slope: float) -> Array:
-    return _backward(_leaky_relu_backward, grad_out, x, np.array([negative_slope], x.dtype))
+    return _backward(_leaky_relu_backward, grad_out, x, _slope(negative_slope, x.dtype))
 
 
-def _forward(core: Any, x: Array, out: Array | None, *options: Array) -> Array:
+def _slope(negative_slope: float, dtype: np.dtype[Any]) -> Array:
+    return np.array([negative_slope], np.float32 if half.is_half(dtype) else dtype)
+
+
+def _forward(core: Any, x: Array, out: Array | None, *slope: Array) -> Array:
     axes = order.memory_axes(x)
     result = out if out is not None and order.fits(out, axes, x) else order.empty(x.shape, x.dtype, axes)
-    _jit.launch(core, x.size // _SHARE, order.flat(x, axes), *options, order.flat_target(result, axes))
+    _launch((core, _forward_half), (order.flat(x, axes),), slope, order.flat_target(result, axes))
     if out is None or result is out:
         return result
     out[...] = result
     return out
 
 
-def _backward(core: Any, grad_out: Array, x: Array, *options: Array) -> Array:
+def _backward(core: Any, grad_out: Array, x: Array, *slope: Array) -> Array:
     axes = order.memory_axes(x)
     grad_x = order.empty(x.shape, x.dtype, axes)
     inputs = order.flat(grad_out, axes), order.flat(x, axes)
-    _jit.launch(core, x.size // _SHARE, *inputs, *options, order.flat_target(grad_x, axes))
+    _launch((core, _backward_half), inputs, slope, order.flat_target(grad_x, axes))
     return grad_x
+
+
+def _launch(cores: tuple[Any, Any], inputs: tuple[Array, ...], slope: tuple[Array, ...], target: Array) -> None:
+    """Start the first core, or the second one for 16-bit floats."""
+    tasks, dtype = target.size // _SHARE, target.dtype
+    if not half.is_half(dtype):
+        _jit.launch(cores[0], tasks, *inputs, *slope, target)
+        return
+    bits = (array.view(np.uint16) for array in inputs)
+    _jit.launch(cores[1], tasks, *bits, half.is_brain(dtype), *(slope or (_NO_SLOPE,)), target.view(np.uint16))

@@ -100,7 +100,7 @@ narrow_bfloat16 = _conversion(emit_narrow, types.float32, types.uint16, True)
 
 # ------------------------------------------------------------------------------------------------------------- kernels
 @compiled
-def _widen(worker, workers, source, brain, target):
+def widen_run(worker, workers, source, brain, target):
     """target = source, in float32."""
     start, stop = source.size * worker // workers, source.size * (worker + 1) // workers
     xs, ys = source[start:stop], target[start:stop]
@@ -113,7 +113,7 @@ def _widen(worker, workers, source, brain, target):
 
 
 @compiled
-def _narrow(worker, workers, source, brain, target):
+def narrow_run(worker, workers, source, brain, target):
     """target = source, rounded."""
     start, stop = source.size * worker // workers, source.size * (worker + 1) // workers
     xs, ys = source[start:stop], target[start:stop]
@@ -140,7 +140,7 @@ def widen(x: Array) -> Array:
     source, channels_last = layout.flat(x)
     result = layout.empty(x.shape, np.float32, channels_last)
     target = layout.flat_target(result, channels_last)
-    launch(_widen, x.size // _SHARE, source.view(np.uint16), is_brain(x.dtype), target)
+    launch(widen_run, x.size // _SHARE, source.view(np.uint16), is_brain(x.dtype), target)
     return result
 
 
@@ -149,7 +149,7 @@ def narrow(x: Array, result: Array, channels_last: bool) -> None:
     source = layout.flat_target(x, channels_last)
     source.setflags(write=False)
     target = layout.flat_target(result, channels_last).view(np.uint16)
-    launch(_narrow, x.size // _SHARE, source, is_brain(result.dtype), target)
+    launch(narrow_run, x.size // _SHARE, source, is_brain(result.dtype), target)
 
 
 def narrowed(x: Array, dtype: np.dtype[Any]) -> Array:

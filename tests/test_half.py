@@ -1,0 +1,148 @@
+"""16-bit floats: summed in float32 and rounded once, so that results are the rounded ones of float32."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastconv as fc
+from fastconv.cpu import half_layers
+from tests import naive, strategies
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
+HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+halves = st.sampled_from(HALVES)
+
+
+def cast(x, dtype):
+    with np.errstate(all="ignore"):  # NaN and what becomes infinite are cast on purpose
+        return x.astype(dtype)
+
+
+def wide(x):
+    return cast(x, np.float32) if isinstance(x, np.ndarray) else x
+
+
+def check(function, *args, exact=True, **options):
+    """A function of 16-bit arrays gives what it gives for the same numbers in float32, rounded."""
+    dtype = next(arg.dtype for arg in args if isinstance(arg, np.ndarray))
+    results = function(*args, **options)
+    expected = function(*map(wide, args), **options)
+    pairs = zip(results, expected, strict=True) if isinstance(results, tuple) else [(results, expected)]
+    for ours, theirs in pairs:
+        assert ours.dtype == dtype
+        assert ours.shape == theirs.shape
+        if exact:
+            np.testing.assert_array_equal(wide(ours), wide(cast(theirs, dtype)))
+        else:  # sums over images or rows are split in another way: a unit in the last place of the 16-bit float
+            scale = 2.0 ** (-10 if dtype == np.float16 else -7)
+            np.testing.assert_allclose(wide(ours), theirs, rtol=scale, atol=scale * max(1, abs(theirs).max(initial=0)))
+    return results
+
+
+def in_half(case, dtype, arrange=strategies.contiguous):
+    bias = None if case.bias is None else case.bias.astype(dtype)
+    return arrange(case.x.astype(dtype)), arrange(case.weight.astype(dtype)), bias
+
+
+@given(strategies.convolutions(), halves, strategies.arrangements())
+def test_convolution(case, dtype, arrange):
+    x, weight, bias = in_half(case, dtype)
+    name = f"conv{weight.ndim - 2}d"
+    y = check(getattr(fc, name), x, weight, bias, **case.options)
+    grad_out = arrange(case.grad_out(y))
+    grads = check(getattr(fc, f"{name}_backward"), grad_out, x, weight, **case.options)
+    alone = getattr(fc, f"{name}_backward_input")(grad_out, weight, x.shape, **case.options)
+    np.testing.assert_array_equal(wide(alone), wide(grads.x))
+    alone = getattr(fc, f"{name}_backward_weight")(grad_out, x, weight.shape, **case.options)
+    np.testing.assert_array_equal(wide(alone), wide(grads.weight))
+
+
+@given(strategies.transposed_convolutions(), halves, strategies.arrangements())
+def test_transposed_convolution(case, dtype, arrange):
+    x, weight, bias = in_half(case, dtype)
+    name = f"conv_transpose{weight.ndim - 2}d"
+    y = check(getattr(fc, name), x, weight, bias, **case.options)
+    check(getattr(fc, f"{name}_backward"), arrange(case.grad_out(y)), x, weight, **case.options)
+
+
+@given(st.integers(0, 5), st.integers(0, 40), st.integers(0, 40), halves, st.integers(0, 1000), st.booleans())
+def test_linear(batch, inputs, outputs, dtype, seed, relu):
+    shapes = (batch, inputs), (outputs, inputs), (outputs,), (batch, outputs)
+    x, weight, bias, grad_out = (strategies.values(shape, dtype, seed + i) for i, shape in enumerate(shapes))
+    y = check(fc.linear, x, weight, bias, activation="relu" if relu else None)
+    check(fc.linear_backward, grad_out, x, weight)
+    out = np.asfortranarray(np.empty(y.shape, dtype))
+    assert fc.linear(x, weight, bias, activation="relu" if relu else None, out=out) is out
+    np.testing.assert_array_equal(wide(out), wide(y))
+
+
+@given(st.lists(st.integers(0, 9), max_size=4), halves, strategies.arrangements(), st.integers(0, 1000))
+def test_activation(shape, dtype, arrange, seed):
+    x, grad_out = (arrange(strategies.values(shape, dtype, seed + i)) for i in range(2))
+    for function in (fc.relu, fc.leaky_relu):
+        check(function, x)
+        out = np.empty(x.shape, dtype)
+        assert function(x, out=out) is out
+        np.testing.assert_array_equal(wide(out), wide(function(x)))
+    check(fc.relu_backward, grad_out, x)
+    check(fc.leaky_relu_backward, grad_out, x, 0.3)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_activation_of_long_and_special_arrays(dtype):
+    every = np.arange(2**16, dtype=np.uint16).view(dtype)
+    check(fc.relu, every)
+    check(fc.leaky_relu, every, 0.01)
+    check(fc.relu_backward, every[::-1], every)
+    in_place = every.copy()
+    assert fc.relu(in_place, out=in_place) is in_place
+    np.testing.assert_array_equal(wide(in_place), wide(fc.relu(every)))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("arrange", [strategies.contiguous, strategies.channels_last])
+def test_parts_of_a_batch_or_a_weight(monkeypatch, dtype, arrange):
+    """With little widened at a time; sums over parts differ by the last bits of float32 before they are rounded."""
+    monkeypatch.setattr(half_layers, "CHUNK", 200)
+    x, weight, bias = (strategies.values(shape, dtype, 1) for shape in ((5, 4, 6, 7), (6, 2, 3, 3), (6,)))
+    x, options = arrange(x), {"padding": 1, "groups": 2}
+    y = check(fc.conv2d, x, weight, bias, **options)
+    check(fc.conv2d_backward, arrange(y), x, weight, exact=False, **options)
+    check(fc.conv_transpose2d, arrange(y), weight, None, 2, exact=True, groups=2)
+    rows, matrix = strategies.values((7, 30), dtype, 2), strategies.values((50, 30), dtype, 3)
+    z = check(fc.linear, rows, matrix)
+    check(fc.linear_backward, z, rows, matrix, exact=False)
+    out = arrange(np.empty(y.shape, dtype))
+    assert fc.conv2d(x, weight, bias, **options, out=out) is out
+    np.testing.assert_array_equal(wide(out), wide(y))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_packed_weights(dtype):
+    x, weight = strategies.values((2, 8, 9, 9), dtype, 1), strategies.values((16, 8, 3, 3), dtype, 2)
+    packed = fc.pack(weight)
+    for _ in range(2):
+        np.testing.assert_array_equal(wide(fc.conv2d(x, packed)), wide(fc.conv2d(x, weight)))
+    rows, matrix = strategies.values((3, 30), dtype, 2), strategies.values((50, 30), dtype, 3)
+    np.testing.assert_array_equal(wide(fc.linear(rows, fc.pack(matrix))), wide(fc.linear(rows, matrix)))
+
+
+def test_a_long_sum_is_formed_in_float32():
+    """4096 ones in float16 would stop at 2048 if they were added one by one in float16."""
+    ones = np.ones((1, 4096, 1, 1), np.float16)
+    assert fc.conv2d(ones, ones) == 4096
+    assert fc.linear(ones[:, :, 0, 0], ones[:, :, 0, 0]) == 4096
+    grad_out = np.ones((4096, 1, 1, 1), np.float16)
+    grads = fc.conv2d_backward(grad_out, grad_out, np.ones((1, 1, 1, 1), np.float16))
+    assert grads.weight == grads.bias == 4096
+
+
+def test_the_naive_definition():
+    x, weight = strategies.values((2, 5, 6, 7), np.float16, 1), strategies.values((4, 5, 3, 3), np.float16, 2)
+    np.testing.assert_allclose(fc.conv2d(x, weight), naive.conv_forward(x, weight), rtol=2e-3, atol=2e-3)
+
+
+def test_large_results_are_infinite():
+    x = np.full((1, 1, 1), 60000, np.float16)
+    assert fc.conv1d(x, np.full((1, 1, 1), 2, np.float16)) == np.inf
