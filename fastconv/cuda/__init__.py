@@ -9,7 +9,16 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_MODULES: dict[str, tuple[str, ...]] = {}
+_MODULES: dict[str, tuple[str, ...]] = {
+    "conv": (
+        "conv_forward",
+        "conv_backward_input",
+        "conv_backward_weight",
+        "conv_backward_bias",
+        "conv_transpose_forward",
+    ),
+    "linear": ("linear_forward", "linear_backward_input", "linear_backward_weight", "linear_backward_bias"),
+}
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 

@@ -1,0 +1,201 @@
+"""Convolution and dense layers on CUDA arrays: their PTX, interpreted, agrees with the CPU backend.
+
+Memory and races are checked on the way; see :mod:`tests.ptx`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba.cuda", reason="needs Numba's CUDA package", exc_type=ImportError)
+pytest.importorskip("fastconv.cuda._jit", reason="needs Numba's CUDA package", exc_type=ImportError)
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastconv import _checks, cpu
+from fastconv.cuda import arrays, conv, linear, tile
+from fastconv.cuda._jit import running_on
+from tests import strategies
+from tests.ptx.executor import HostArray, Interpreter
+
+CASES = settings(max_examples=15, derandomize=True)
+TOLERANCE = {"float16": 1e-3, "float32": 2e-6, "float64": 1e-14}  # of the sum of magnitudes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interpreter():
+    with running_on(Interpreter()) as executor:
+        yield executor
+
+
+@pytest.fixture
+def large_tiles(monkeypatch):
+    """Tiles that are worth it only for sizes that would take too long here."""
+
+    def tiles(dtype, rows, columns, groups):
+        large = tile.LARGE_DOUBLE if dtype == np.float64 else tile.LARGE
+        return large, -(-rows // large.rows), -(-columns // large.columns)
+
+    monkeypatch.setattr(conv, "_tiles", tiles)
+
+
+def device(*values):
+    """Arrays with the same values, in the same arrangement, that only the interpreter can read."""
+    wrapped = [None if x is None else arrays.wrap("x", HostArray(x)) for x in values]
+    return wrapped if len(wrapped) > 1 else wrapped[0]
+
+
+def agree(actual, expected, magnitude):
+    """``actual`` is what the CPU computed, within the rounding of its dtype."""
+    actual = arrays.unwrap(actual).values
+    assert actual.shape == expected.shape
+    allowed = TOLERANCE[actual.dtype.name] * magnitude + 1e-6 * (actual.dtype == np.float16)
+    assert np.all(np.abs(actual.astype(np.float64) - expected) <= allowed)
+
+
+def magnitudes(function, *operands, **options):
+    return function(*(abs(x) if isinstance(x, np.ndarray) else x for x in operands), **options)
+
+
+def window_of(case):
+    options = (case.options[name] for name in ("stride", "padding", "dilation", "groups"))
+    window, groups, _ = _checks.convolution("x", case.x.shape, "weight", case.weight.shape, *options)
+    return window, groups
+
+
+def check_passes(case, relu=False):
+    """All four passes of one convolution."""
+    (x, weight, bias), (window, groups) = (case.x, case.weight, case.bias), window_of(case)
+    single = [None if a is None else a.astype(np.float32) if a.dtype == np.float16 else a for a in (x, weight, bias)]
+    y = cpu.conv_forward(*single, window, groups, relu)
+    grad_out = strategies.values(y.shape, x.dtype, case.seed + 3)
+    gradient = grad_out.astype(single[0].dtype)
+    on_device, weight_on_device, bias_on_device, gradient_on_device = device(x, weight, bias, grad_out)
+    agree(
+        conv.conv_forward(on_device, weight_on_device, bias_on_device, window, groups, relu),
+        y, magnitudes(cpu.conv_forward, *single, window, groups),
+    )  # fmt: skip
+    for actual, function, operands in (
+        (
+            conv.conv_backward_input(gradient_on_device, weight_on_device, x.shape, window, groups),
+            cpu.conv_backward_input, (gradient, single[1], x.shape, window, groups),
+        ), (
+            conv.conv_backward_weight(gradient_on_device, on_device, weight.shape, window, groups),
+            cpu.conv_backward_weight, (gradient, single[0], weight.shape, window, groups),
+        ), (conv.conv_backward_bias(gradient_on_device), cpu.conv_backward_bias, (gradient,)),
+    ):  # fmt: skip
+        agree(actual, function(*operands), magnitudes(function, *operands))
+
+
+@CASES
+@given(case=strategies.convolutions(), relu=st.booleans())
+def test_every_pass_agrees_with_the_cpu(case, relu):
+    check_passes(case, relu)
+
+
+def half(case):
+    """The same convolution in float16."""
+    values = (None if x is None else x.astype(np.float16) for x in (case.x, case.weight, case.bias))
+    return dataclasses.replace(case, **dict(zip(("x", "weight", "bias"), values, strict=True)))
+
+
+@CASES
+@given(case=strategies.convolutions())
+def test_float16_is_summed_in_float32(case):
+    check_passes(half(case))
+
+
+@pytest.mark.usefixtures("large_tiles")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_large_tiles(dtype):
+    options = {"stride": 1, "padding": ((1, 0), (1, 2)), "dilation": 1, "groups": 1}
+    x, weight, bias = (strategies.values(shape, dtype, 1) for shape in ((2, 12, 9, 8), (132, 12, 2, 3), (132,)))
+    check_passes(strategies.Convolution(strategies.channels_last(x), weight, bias, options, 0), relu=True)
+
+
+def test_weight_gradient_in_parts():
+    options = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    x, weight = strategies.values((3, 3, 40, 30), "float32", 1), strategies.values((4, 3, 2, 2), "float32", 2)
+    check_passes(strategies.Convolution(x, weight, None, options, 0))
+
+
+@CASES
+@given(case=strategies.convolutions())
+def test_transposed_convolution_adds_the_bias(case):
+    window, groups = window_of(case)
+    x, weight = case.x, case.weight
+    y_shape = cpu.conv_forward(x, weight, None, window, groups).shape
+    grad_out, bias = strategies.values(y_shape, x.dtype, case.seed), strategies.values(x.shape[1], x.dtype, case.seed)
+    operands = (grad_out, weight, bias, x.shape, window, groups)
+    actual = conv.conv_transpose_forward(*device(*operands[:3]), *operands[3:])
+    agree(actual, cpu.conv_transpose_forward(*operands), magnitudes(cpu.conv_transpose_forward, *operands))
+
+
+@given(case=strategies.convolutions(ranks=(2,)), arrange=strategies.arrangements())
+@settings(CASES, max_examples=5)
+def test_out_in_any_memory_order(case, arrange):
+    window, groups = window_of(case)
+    expected = cpu.conv_forward(case.x, case.weight, case.bias, window, groups)
+    out = device(arrange(np.zeros_like(expected)).copy(order="K"))
+    y = conv.conv_forward(*device(case.x, case.weight, case.bias), window, groups, False, out)
+    assert y is out
+    agree(out, expected, magnitudes(cpu.conv_forward, case.x, case.weight, case.bias, window, groups))
+
+
+def test_out_that_overlaps_the_input():
+    x, weight = strategies.values((1, 4, 3, 3), "float32", 1), strategies.values((4, 4, 1, 1), "float32", 2)
+    x = strategies.channels_last(x)
+    options = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    window, groups = window_of(strategies.Convolution(x, weight, None, options, 0))
+    expected = cpu.conv_forward(x, weight, None, window, groups)
+    on_device, weight_on_device = device(x, weight)
+    y = conv.conv_forward(on_device, weight_on_device, None, window, groups, False, on_device)
+    agree(y, expected, magnitudes(cpu.conv_forward, x, weight, None, window, groups) + 1)
+
+
+def test_what_is_not_finite_stays_where_it_is():
+    x, weight = np.ones((1, 1, 4, 4), np.float32), np.ones((3, 1, 3, 3), np.float32)
+    x[0, 0, 0, 0], weight[1, 0, 2, 2] = np.nan, np.inf
+    options = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1}
+    window, groups = window_of(strategies.Convolution(x, weight, None, options, 0))
+    y = arrays.unwrap(conv.conv_forward(*device(x, weight), None, window, groups, True)).values
+    np.testing.assert_array_equal(y, cpu.conv_forward(x, weight, None, window, groups, True))
+
+
+@CASES
+@given(
+    sizes=st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 40)),
+    seed=st.integers(0, 99),
+    dtype=st.sampled_from(("float32", "float64")),
+    arrange=strategies.arrangements(),
+    relu=st.booleans(),
+)
+def test_dense_layers(sizes, seed, dtype, arrange, relu):
+    batch, features, out_features = sizes
+    x, weight, bias, grad_out = (
+        strategies.values(shape, dtype, seed + i)
+        for i, shape in enumerate(((batch, features), (out_features, features), (out_features,), (batch, out_features)))
+    )
+    x, weight = arrange(x), arrange(weight)
+    x_on_device, weight_on_device, bias_on_device, gradient = device(x, weight, bias, grad_out)
+    for actual, function, operands in (
+        (linear.linear_forward(x_on_device, weight_on_device, bias_on_device), cpu.linear_forward, (x, weight, bias)),
+        (linear.linear_backward_input(gradient, weight_on_device), cpu.linear_backward_input, (grad_out, weight)),
+        (linear.linear_backward_weight(gradient, x_on_device), cpu.linear_backward_weight, (grad_out, x)),
+        (linear.linear_backward_bias(gradient), cpu.linear_backward_bias, (grad_out,)),
+    ):
+        agree(actual, function(*operands), magnitudes(function, *operands))
+    rectified = linear.linear_forward(x_on_device, weight_on_device, bias_on_device, relu)
+    agree(rectified, cpu.linear_forward(x, weight, bias, relu), magnitudes(cpu.linear_forward, x, weight, bias))
+
+
+def test_more_than_32_bits_can_count_is_refused():
+    x = arrays.Array(HostArray(np.zeros(1, np.float32)), 4096, (2**20, 2**12, 1, 1), None, np.float32, 0)
+    weight = device(np.zeros((1, 2**12, 1, 1), np.float32))
+    window = _checks.convolution("x", x.shape, "weight", weight.shape, 1, 0, 1, 1)[0]
+    with pytest.raises(ValueError, match=r"fewer than 2\*\*32 elements"):
+        conv.conv_forward(x, weight, None, window, 1)
