@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fastconv.cpu._jit import inlined, internal
+from fastconv.cpu._jit import inlined, internal, separate
 from fastconv.cpu.depthwise_kernel import lanes_of
 from fastconv.cpu.microkernel import advance, lanes_at, transpose
 from fastconv.cpu.panel import transpose_run
@@ -81,7 +81,7 @@ def gather_grads(target, grads, plan, header, lists, channel, piece, places):
 
 
 # ------------------------------------------------------------------------------------------------------ rows of pixels
-@internal
+@separate  # 4 % of a small layer
 def move_rows_in(target, source, moves, count, stride, step):
     """For each of the moves: target[to + i] = source[from * stride + i * step] for i < count."""
     width, zero = lanes_at(source), splat(source, 0)

@@ -1,0 +1,42 @@
+"""The processor that kernels are compiled for."""
+
+from __future__ import annotations
+
+import pathlib
+
+from numba.core.registry import cpu_target
+
+
+def _vector_unit() -> tuple[int, int, bool]:
+    """Bytes of a vector register, number of them, and whether multiply-add is one instruction.
+
+    Read from the target that Numba compiles for, so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` count.
+    """
+    triple, _, flags = magic()
+    features = {flag[1:] for flag in flags.split(",") if flag.startswith("+")}
+    if not triple.startswith(("x86_64", "i686", "i386")):
+        return 16, 32, True  # NEON and its like
+    if "avx512f" in features:
+        return 64, 32, True
+    if "avx" in features:
+        return 32, 16, "fma" in features
+    return 16, 16, "fma" in features
+
+
+def magic() -> tuple[str, str, str]:
+    """The platform, the processor and its features, as Numba names them."""
+    triple, processor, features = cpu_target.target_context.codegen().magic_tuple()
+    return triple, processor, features
+
+
+def _l2_bytes() -> int:
+    """Bytes of a core's L2 cache; 512 KiB where the system does not say."""
+    try:
+        text = pathlib.Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 512 << 10
+
+
+VECTOR_BYTES, VECTOR_REGISTERS, HAS_FMA = _vector_unit()
+L2_BYTES = _l2_bytes()
