@@ -142,7 +142,7 @@ def test_other_sources_and_other_machines_have_other_folders(tmp_path):
         return run(WHERE, **environment, **more).stdout
 
     places = [folder(), folder(package=copy), folder(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")]
-    for name in ("conv.py", "__init__.py", "cpu/layout.py"):
+    for name in ("linear.py", "__init__.py", "cpu/layout.py"):
         (copy / name).write_text((copy / name).read_text() + "# another version\n")
         places.append(folder(package=copy))
     places.append(folder(package=copy, NUMBA_BOUNDSCHECK=1))
