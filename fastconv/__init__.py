@@ -1,5 +1,6 @@
 """Fast convolution, pooling and the other layers of convolutional networks on NumPy arrays."""
 
+from fastconv import cuda as cuda
 from fastconv._convolution import ConvGrads
 from fastconv._pooling import MaxPooled
 from fastconv.activation import leaky_relu, leaky_relu_backward, relu, relu_backward

@@ -143,8 +143,6 @@ def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """``out`` can take the result: shape, dtype and writability."""
     if out is None:
         return
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
     shape("out", out, expected)
     if out.dtype != dtype:
         raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
@@ -370,18 +368,24 @@ def axis(name: str, x: Any, value: Any) -> int:
     return int(number % x.ndim)
 
 
-def labels(logits: Any, value: Any, ignore_index: Any) -> Array | None:
-    """Each column of ``logits`` has a label that names a class or is ignored; a mask of the ignored, None for none."""
+def label_shape(logits: Any, value: Any, ignore_index: Any) -> int:
+    """Each column of ``logits`` has a label, an integer; ``ignore_index`` as an int."""
     number = integer("ignore_index", ignore_index, -LIMIT)
     if logits.ndim == 0:
         raise ValueError("logits must have at least 1 dimension, got 0 (shape ())")
     if value.dtype.kind not in "iu":
         raise TypeError(f"labels must have an integer dtype, got {value.dtype}")
     expected = logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ()
-    if value.shape != expected:
+    if tuple(value.shape) != expected:
         raise ValueError(
             f"labels must have shape {expected} for logits of shape {logits.shape}, got {tuple(value.shape)}"
         )
+    return number
+
+
+def labels(logits: Any, value: Any, ignore_index: Any) -> Array | None:
+    """Each column of ``logits`` has a label that names a class or is ignored; a mask of the ignored, None for none."""
+    number = label_shape(logits, value, ignore_index)
     classes = logits.shape[min(logits.ndim - 1, 1)]
     if value.size == 0 or (value.min() >= 0 and value.max() < classes and not 0 <= number < classes):
         return None

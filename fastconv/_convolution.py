@@ -26,6 +26,7 @@ class ConvGrads(NamedTuple):
     bias: Array
 
 
+@_dispatch.operation
 def forward(
     rank: int,
     x: Array,
@@ -62,6 +63,7 @@ def forward(
     return y[0] if out is None else out
 
 
+@_dispatch.operation
 def backward(
     rank: int,
     grad_out: Array,
@@ -92,6 +94,7 @@ def backward(
     return ConvGrads(grad_x[0] if unbatched else grad_x, grad_weight, backend.conv_backward_bias(grad_out))
 
 
+@_dispatch.operation
 def backward_input(
     rank: int,
     grad_out: Array,
@@ -125,6 +128,7 @@ def backward_input(
     return grad_x[0] if out is None else out
 
 
+@_dispatch.operation
 def backward_weight(
     rank: int,
     grad_out: Array,

@@ -79,6 +79,7 @@ def placed(result: Array | None, indices: Array, sizes: tuple[int, ...]) -> Arra
 
 
 # ------------------------------------------------------------------------------------------------------------- maximum
+@_dispatch.operation
 def max_pool(
     rank: int,
     x: Array,
@@ -109,6 +110,7 @@ def _maxima(
     return MaxPooled(y, indices) if return_indices else y
 
 
+@_dispatch.operation
 def max_pool_backward(rank: int, grad_out: Array, indices: Array, input_shape: Sequence[int]) -> Array:
     backend = _dispatch.backend(grad_out=grad_out, indices=indices)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
@@ -122,6 +124,7 @@ def max_pool_backward(rank: int, grad_out: Array, indices: Array, input_shape: S
 
 
 # ----------------------------------------------------------------------------------------------------- sums and means
+@_dispatch.operation
 def avg_pool(
     rank: int,
     x: Array,
@@ -148,6 +151,7 @@ def avg_pool(
     return y[0] if out is None else out
 
 
+@_dispatch.operation
 def avg_pool_backward(
     rank: int,
     grad_out: Array,

@@ -11,6 +11,7 @@ from fastconv import _checks, _dispatch
 Array = npt.NDArray[Any]
 
 
+@_dispatch.operation
 def relu(x: Array, *, out: Array | None = None) -> Array:
     r"""Rectified linear unit: negative elements become zero.
 
@@ -58,6 +59,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     return backend.relu_forward(x, out)  # type: ignore[no-any-return]
 
 
+@_dispatch.operation
 def relu_backward(grad_out: Array, y: Array) -> Array:
     r"""Gradient of :func:`relu` with respect to its input.
 
@@ -101,6 +103,7 @@ def relu_backward(grad_out: Array, y: Array) -> Array:
     return backend.relu_backward(grad_out, y)  # type: ignore[no-any-return]
 
 
+@_dispatch.operation
 def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
     r"""Rectified linear unit that lets a part of negative elements through.
 
@@ -152,6 +155,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = No
     return backend.leaky_relu_forward(x, slope, out)  # type: ignore[no-any-return]
 
 
+@_dispatch.operation
 def leaky_relu_backward(grad_out: Array, x: Array, negative_slope: float = 0.01) -> Array:
     r"""Gradient of :func:`leaky_relu` with respect to its input.
 

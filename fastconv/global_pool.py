@@ -13,6 +13,7 @@ from fastconv._pooling import ORDERED, Array, MaxPooled, check_indices, occupied
 RANKS = (3, 4, 5)
 
 
+@_dispatch.operation
 def global_avg_pool(x: Array) -> Array:
     r"""Mean of each channel of each image.
 
@@ -57,6 +58,7 @@ def global_avg_pool(x: Array) -> Array:
     return backend.global_avg_pool_forward(x)  # type: ignore[no-any-return]
 
 
+@_dispatch.operation
 def global_avg_pool_backward(grad_out: Array, input_shape: Sequence[int]) -> Array:
     r"""Gradient of :func:`global_avg_pool` with respect to its input.
 
@@ -105,6 +107,7 @@ def global_max_pool(x: Array, return_indices: Literal[False] = ...) -> Array: ..
 def global_max_pool(x: Array, return_indices: Literal[True]) -> MaxPooled: ...
 
 
+@_dispatch.operation
 def global_max_pool(x: Array, return_indices: bool = False) -> Array | MaxPooled:
     r"""Maximum of each channel of each image.
 
@@ -149,6 +152,7 @@ def global_max_pool(x: Array, return_indices: bool = False) -> Array | MaxPooled
     return MaxPooled(y, indices) if return_indices else y
 
 
+@_dispatch.operation
 def global_max_pool_backward(grad_out: Array, indices: Array, input_shape: Sequence[int]) -> Array:
     r"""Gradient of :func:`global_max_pool` with respect to its input.
 

@@ -21,6 +21,7 @@ class LinearGrads(NamedTuple):
     bias: Array
 
 
+@_dispatch.operation
 def linear(
     x: Array,
     weight: Array | PackedWeight,
@@ -98,6 +99,7 @@ def linear(
     return out
 
 
+@_dispatch.operation
 def linear_backward(grad_out: Array, x: Array, weight: Array) -> LinearGrads:
     r"""All gradients of :func:`linear`.
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv import _checks, _dispatch
+from fastconv import _checks, _dispatch, cuda
 
 Array = npt.NDArray[Any]
 
 
 # ------------------------------------------------------------------------------------------------------------- softmax
+@_dispatch.operation
 def softmax(x: Array, axis: int = -1) -> Array:
     r"""Softmax: positive numbers that sum to one along an axis.
 
@@ -60,6 +61,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
     return backend.softmax_forward(x, _axis("x", x, axis))  # type: ignore[no-any-return]
 
 
+@_dispatch.operation
 def softmax_backward(grad_out: Array, y: Array, axis: int = -1) -> Array:
     r"""Gradient of :func:`softmax` with respect to its input.
 
@@ -100,6 +102,7 @@ def softmax_backward(grad_out: Array, y: Array, axis: int = -1) -> Array:
     return backend.softmax_backward(grad_out, y, _gradient_axis(grad_out, y, axis))  # type: ignore[no-any-return]
 
 
+@_dispatch.operation
 def log_softmax(x: Array, axis: int = -1) -> Array:
     r"""Logarithm of :func:`softmax`.
 
@@ -141,6 +144,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     return backend.log_softmax_forward(x, _axis("x", x, axis))  # type: ignore[no-any-return]
 
 
+@_dispatch.operation
 def log_softmax_backward(grad_out: Array, y: Array, axis: int = -1) -> Array:
     r"""Gradient of :func:`log_softmax` with respect to its input.
 
@@ -194,6 +198,7 @@ def _gradient_axis(grad_out: Array, y: Array, axis: int) -> int:
 
 
 # ------------------------------------------------------------------------------------------------------- cross-entropy
+@_dispatch.operation
 def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", ignore_index: int = -100) -> Any:
     r"""Cross-entropy between the softmax of logits and the right classes.
 
@@ -246,6 +251,8 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
     """
     backend = _dispatch.backend(logits=logits, labels=labels)
     _checks.option("reduction", reduction, ("mean", "sum", "none"))
+    if backend is cuda:  # a check of labels would wait for the device
+        return backend.cross_entropy(*_checked(logits, labels, ignore_index), reduction)
     columns, classes, counted = _items(logits, labels, ignore_index)
     losses = backend.cross_entropy_forward(columns, classes).reshape(labels.shape)
     if reduction == "none":
@@ -256,6 +263,7 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
     return logits.dtype.type(total)
 
 
+@_dispatch.operation
 def cross_entropy_backward(logits: Array, labels: Array, *, reduction: str = "mean", ignore_index: int = -100) -> Array:
     r"""Gradient of :func:`cross_entropy` with respect to the logits.
 
@@ -297,6 +305,9 @@ def cross_entropy_backward(logits: Array, labels: Array, *, reduction: str = "me
     """
     backend = _dispatch.backend(logits=logits, labels=labels)
     _checks.option("reduction", reduction, ("mean", "sum", "none"))
+    if backend is cuda:
+        checked = _checked(logits, labels, ignore_index)
+        return backend.cross_entropy_gradient(*checked, reduction)  # type: ignore[no-any-return]
     columns, classes, counted = _items(logits, labels, ignore_index)
     weight = 1.0 / max(counted, 1) if reduction == "mean" else 1.0
     return backend.cross_entropy_backward(columns, classes, weight).reshape(logits.shape)  # type: ignore[no-any-return]
@@ -310,3 +321,9 @@ def _items(logits: Array, labels: Array, ignore_index: int) -> tuple[Array, Arra
     if ignored is not None:
         classes, counted = np.where(ignored, -1, classes), counted - int(np.count_nonzero(ignored))
     return (logits, classes, counted) if logits.ndim > 1 else (logits[np.newaxis], classes[np.newaxis], counted)
+
+
+def _checked(logits: Array, labels: Array, ignore_index: int) -> tuple[Array, Array, int]:
+    """Arguments of which everything is checked but the values of the labels."""
+    _checks.array("logits", logits, (logits.ndim,))
+    return logits, labels, _checks.label_shape(logits, labels, ignore_index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_MODULES: dict[str, tuple[str, ...]] = {
+_MODULES = {
     "conv": (
         "conv_forward",
         "conv_backward_input",
@@ -18,6 +18,21 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "conv_transpose_forward",
     ),
     "linear": ("linear_forward", "linear_backward_input", "linear_backward_weight", "linear_backward_bias"),
+    "activation": ("leaky_relu_backward", "leaky_relu_forward", "relu_backward", "relu_forward"),
+    "entropy": ("cross_entropy", "cross_entropy_gradient"),
+    "loss": ("log_softmax_backward", "log_softmax_forward", "softmax_backward", "softmax_forward"),
+    "pool_max": (
+        "global_max_pool_backward",
+        "global_max_pool_forward",
+        "max_pool_backward",
+        "max_pool_forward",
+    ),
+    "pool_sum": (
+        "global_avg_pool_backward",
+        "global_avg_pool_forward",
+        "sum_pool_backward",
+        "sum_pool_forward",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -131,3 +131,10 @@ def launch(kernel: Any, grid: int | tuple[int, ...], block: int | tuple[int, ...
     blocks = (grid,) if isinstance(grid, int) else grid
     if min(blocks) > 0:
         executor().launch(kernel, blocks, (block,) if isinstance(block, int) else block, stream, args)
+
+
+# ---------------------------------------------------------------------------------------------------------------- types
+def storage_and_sum(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The type of an array's elements in kernels, and that in which they are computed with: float32 for float16."""
+    storage = from_dtype(dtype)
+    return storage, types.float32 if dtype == np.float16 else storage

@@ -7,6 +7,8 @@ or negative strides is copied, by a kernel, on the device.
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
 import sys
 from typing import Any, NamedTuple
@@ -80,6 +82,13 @@ class Array:
         axes = iter(zip(self.shape, self.strides, strict=True))
         sizes = [(1, self.itemsize) if item is None else next(axes) for item in key]
         return self._view(*zip(*[*sizes, *axes], strict=True))
+
+    def __setitem__(self, key: Any, value: Array) -> None:
+        if key is not Ellipsis:
+            raise IndexError(f"a CUDA array has no key {key!r} here")
+        from fastconv.cuda import layout
+
+        layout.copy(value, self)
 
     def transpose(self, axes: Any) -> Array:
         return self._view(tuple(self.shape[a] for a in axes), tuple(self.strides[a] for a in axes))
@@ -174,6 +183,29 @@ def _current_stream(owner: Any) -> int:
     return 0
 
 
+def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call an operation with its CUDA arrays as :class:`Array`, on the stream of the first; unwrap what it returns."""
+    backend = importlib.import_module("fastconv.cuda._jit")
+    if not backend.runs():
+        raise RuntimeError("CUDA arrays need a CUDA driver and a device, and Numba finds none here")
+    names = (*inspect.signature(function).parameters,)
+    values = dict(zip(names, args, strict=False)) | kwargs
+    arrays = {name: wrap(name, value) for name, value in values.items() if is_cuda(value)}
+    first = next(iter(arrays.values()))
+    others = {array.stream for array in arrays.values()} - {first.stream}
+    if others:
+        backend.executor().wait(first.stream, others)
+    for array in arrays.values():
+        array.stream = first.stream
+    return _unwrapped(function(**(values | arrays)))
+
+
+def _unwrapped(result: Any) -> Any:
+    if isinstance(result, Array):
+        return unwrap(result)
+    return type(result)(*map(_unwrapped, result)) if isinstance(result, tuple) else result
+
+
 # ------------------------------------------------------------------------------------------------------ out to a caller
 def empty(like: Array, shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...] | None = None) -> Array:
     """A new array whose memory order is ``axes`` (slowest first), from the library that made ``like``."""
@@ -200,6 +232,8 @@ def _allocate(like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 def unwrap(result: Array) -> Any:
     """The caller's kind of array for a result: a view of what its library allocated."""
     owner = result.owner
+    if isinstance(owner, tuple):  # what came by DLPack and is returned is the caller's out
+        return owner[0]
     interface = owner.__cuda_array_interface__
     shape, strides = (
         tuple(interface["shape"]),

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.cuda._jit import cuda, kernel, launch, u32, u64
+from fastconv.cuda._jit import kernel, launch, u32, u64
 from fastconv.cuda.arrays import Array, empty
-
-THREADS = 256  # of a block, where a kernel has one thread for each element
+from fastconv.cuda.elements import THREADS, element
 
 
 # ---------------------------------------------------------------------------------------------------------------- order
@@ -149,7 +148,7 @@ def _copy(rank: int) -> Any:
 
     @kernel
     def copy(source, result, count, sizes, source_first, source_steps, result_first, result_steps):
-        n = u32(u32(u32(cuda.blockIdx.x) * u32(THREADS)) + u32(cuda.threadIdx.x))
+        n = element()
         if n < u32(count):
             here, there, rest = source_first, result_first, n
             for back in range(rank):

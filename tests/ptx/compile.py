@@ -38,14 +38,7 @@ def compile_ptx(kernel, arguments, capability=(8, 0), **options) -> str:
     signature = types.void(*map(numba_type, arguments))
     options = {**getattr(kernel, "targetoptions", {}), **options}
     kept = {name: options[name] for name in ("fastmath", "opt", "max_registers", "launch_bounds") if options.get(name)}
+    function = getattr(kernel, "py_func", kernel)
     with _on_device(capability):
-        text, _ = cuda.compile(
-            getattr(kernel, "py_func", kernel),
-            signature,
-            device=False,
-            abi="numba",
-            cc=capability,
-            output="ptx",
-            **kept,
-        )
+        text, _ = cuda.compile(function, signature, device=False, abi="numba", cc=capability, output="ptx", **kept)
     return text.decode() if isinstance(text, bytes) else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,8 @@ class HostArray:
 def memory_of(array: Array) -> np.ndarray:
     """The bytes of a flat array whose pointer is one of the host."""
 
-    class Bytes:
-        __array_interface__ = {
-            "shape": (array.nbytes,), "typestr": "|u1", "data": (array.pointer, array.read_only), "version": 3
-        }  # fmt: skip
-
-    return np.asarray(Bytes())
+    interface = array.__cuda_array_interface__ | {"shape": (array.nbytes,), "typestr": "|u1"}
+    return np.asarray(SimpleNamespace(__array_interface__=interface))
 
 
 @lru_cache(maxsize=256)
