@@ -159,6 +159,7 @@ def backward_weight(
 
 
 # ---------------------------------------------------------------------------------------------------------- transposed
+@_dispatch.operation
 def transposed_forward(
     rank: int,
     x: Array,
@@ -189,6 +190,7 @@ def transposed_forward(
     return y[0] if out is None else out
 
 
+@_dispatch.operation
 def transposed_backward(
     rank: int,
     grad_out: Array,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv import _checks, _dispatch
+from fastconv import _checks, _dispatch, cuda
 from fastconv._window import Padding, Sizes, Window, shared_window
 
 Array = npt.NDArray[Any]
@@ -187,6 +187,7 @@ def _shared(x_name: str, sizes: tuple[int, ...], output_size: OutputSizes) -> Wi
     return shared_window(sizes, _checks.integers("output_size", wanted, len(sizes), 1))
 
 
+@_dispatch.operation
 def adaptive_avg_pool(rank: int, x: Array, output_size: OutputSizes) -> Array:
     backend = _dispatch.backend(x=x)
     _checks.array("x", x, (rank + 2, rank + 1))
@@ -195,6 +196,7 @@ def adaptive_avg_pool(rank: int, x: Array, output_size: OutputSizes) -> Array:
     return y[0] if unbatched else y
 
 
+@_dispatch.operation
 def adaptive_avg_pool_backward(rank: int, grad_out: Array, input_shape: Sequence[int]) -> Array:
     backend = _dispatch.backend(grad_out=grad_out)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
@@ -207,6 +209,7 @@ def adaptive_avg_pool_backward(rank: int, grad_out: Array, input_shape: Sequence
     return grad_x[0] if unbatched else grad_x
 
 
+@_dispatch.operation
 def adaptive_max_pool(rank: int, x: Array, output_size: OutputSizes, return_indices: bool) -> Array | MaxPooled:
     backend = _dispatch.backend(x=x)
     _checks.array("x", x, (rank + 2, rank + 1), ORDERED)
@@ -214,6 +217,7 @@ def adaptive_max_pool(rank: int, x: Array, output_size: OutputSizes, return_indi
 
 
 # ------------------------------------------------------------------------------------------------------------ unpooling
+@_dispatch.operation
 def max_unpool(rank: int, x: Array, indices: Array, output_shape: Sequence[int]) -> Array:
     backend = _dispatch.backend(x=x, indices=indices)
     shape = _checks.shape_argument("output_shape", output_shape, (rank + 2, rank + 1))
@@ -226,6 +230,7 @@ def max_unpool(rank: int, x: Array, indices: Array, output_shape: Sequence[int])
     return y[0] if unbatched else y
 
 
+@_dispatch.operation
 def max_unpool_backward(rank: int, grad_out: Array, indices: Array) -> Array:
     backend = _dispatch.backend(grad_out=grad_out, indices=indices)
     _checks.array("grad_out", grad_out, (rank + 2, rank + 1), ORDERED)
@@ -237,15 +242,24 @@ def max_unpool_backward(rank: int, grad_out: Array, indices: Array) -> Array:
 
 
 # --------------------------------------------------------------------------------------------------------- power means
+@_dispatch.operation
 def lp_pool(rank: int, x: Array, norm_type: float, kernel_size: Sizes, stride: Sizes | None, ceil_mode: bool) -> Array:
     p, options = _exponent(norm_type), (0, 1, ceil_mode, True, None)
-    _dispatch.backend(x=x)
+    backend = _dispatch.backend(x=x)
     _checks.array("x", x, (rank + 2, rank + 1))
+    if backend is cuda:
+        sliding, elements = (
+            window("x", x.shape[-rank:], kernel_size, stride, *options[:3]),
+            _elements(rank, kernel_size),
+        )
+        y: Array = backend.lp_pool_forward(with_batch(x, x.ndim == rank + 1), sliding, p, elements)
+        return y[0] if x.ndim == rank + 1 else y
     with np.errstate(all="ignore"):
         mean = avg_pool(rank, _power(x, p), kernel_size, stride, *options, None)
         return _power(mean * mean.dtype.type(_elements(rank, kernel_size)), 1 / p)
 
 
+@_dispatch.operation
 def lp_pool_backward(
     rank: int,
     grad_out: Array,
@@ -256,7 +270,9 @@ def lp_pool_backward(
     ceil_mode: bool,
 ) -> Array:
     """From y^p = K mean(x^p) follows p y^(p-1) dy = K mean(p x^(p-1) dx)."""
-    _dispatch.backend(grad_out=grad_out, x=x)
+    backend = _dispatch.backend(grad_out=grad_out, x=x)
+    if backend is cuda:
+        return _lp_pool_backward(rank, grad_out, x, norm_type, kernel_size, stride, ceil_mode)
     y = lp_pool(rank, x, norm_type, kernel_size, stride, ceil_mode)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     _checks.shape("grad_out", grad_out, y.shape)
@@ -267,6 +283,26 @@ def lp_pool_backward(
         grad_x = avg_pool_backward(rank, share, x.shape, kernel_size, stride, *options)
         np.multiply(grad_x, _power(x, p - 1), out=grad_x, where=grad_x != 0)
     return grad_x
+
+
+def _lp_pool_backward(
+    rank: int,
+    grad_out: Array,
+    x: Array,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None,
+    ceil_mode: bool,
+) -> Array:
+    """The same on a CUDA device, where it is kernels from one end to the other."""
+    p, unbatched = _exponent(norm_type), x.ndim == rank + 1
+    _checks.array("x", x, (rank + 2, rank + 1))
+    sliding = window("x", x.shape[-rank:], kernel_size, stride, 0, 1, ceil_mode)
+    _checks.same_dtype("grad_out", grad_out, "x", x)
+    _checks.shape("grad_out", grad_out, pooled_shape(x.shape, sliding.output_size, rank))
+    operands = with_batch(grad_out, unbatched), with_batch(x, unbatched)
+    grad_x: Array = cuda.lp_pool_backward(*operands, sliding, p, _elements(rank, kernel_size))
+    return grad_x[0] if unbatched else grad_x
 
 
 def _exponent(norm_type: Any) -> float:

@@ -166,7 +166,7 @@ CASES = [
         fc.conv2d,
         {"x": CudaArray()},
         TypeError,
-        "x is a CUDA array; this version of fastconv computes on NumPy arrays only",
+        "weight must be a CUDA array as x is, got ndarray; nothing is copied between host and device",
     ),
     (fc.conv2d_backward, {"x": None}, TypeError, "x must be a numpy.ndarray, got NoneType"),
     (fc.conv2d_backward, {"grad_out": None}, TypeError, "grad_out must be a numpy.ndarray, got NoneType"),

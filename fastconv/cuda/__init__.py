@@ -21,11 +21,14 @@ _MODULES = {
     "activation": ("leaky_relu_backward", "leaky_relu_forward", "relu_backward", "relu_forward"),
     "entropy": ("cross_entropy", "cross_entropy_gradient"),
     "loss": ("log_softmax_backward", "log_softmax_forward", "softmax_backward", "softmax_forward"),
+    "pool_lp": ("lp_pool_backward", "lp_pool_forward"),
     "pool_max": (
         "global_max_pool_backward",
         "global_max_pool_forward",
         "max_pool_backward",
         "max_pool_forward",
+        "max_unpool_backward",
+        "max_unpool_forward",
     ),
     "pool_sum": (
         "global_avg_pool_backward",

@@ -13,34 +13,36 @@ from fastconv.cuda import layout
 from fastconv.cuda._jit import cuda, kernel, launch, storage_and_sum, types, u32, u64
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS, each, element
-from fastconv.cuda.pool_window import i64, place_of, plane_at
+from fastconv.cuda.pool_window import coordinate, i64, place_of, plane_at, reach_of
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
 @lru_cache(maxsize=16)
-def _max_pool(dtype: np.dtype[Any], channels_last: bool, return_indices: bool) -> Any:
+def _max_pool(dtype: np.dtype[Any]) -> Any:
     storage, value = storage_and_sum(dtype)
     lowest = -math.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
     @kernel
-    def max_pool(x, y, indices, channels, window, count):
+    def max_pool(x, y, indices, return_indices, channels, channels_last, window, count):
         """The first NaN of a window, or else the first of its largest elements; one thread for each window."""
         i = element()
         if i < u32(count):
             image, channel, _, oz, oy, ox = place_of(i, channels, window.output_size, channels_last)
             plane, step = plane_at(image, channel, channels, window.input_size, channels_last)
             best, at = value(lowest), i64(-1)
-            for kz in range(window.kernel_size[0]):
-                z = i64(oz) * window.stride[0] + kz * window.dilation[0] - window.padding_before[0]
-                if u64(z) < u64(window.input_size[0]):
-                    for ky in range(window.kernel_size[1]):
-                        y_ = i64(oy) * window.stride[1] + ky * window.dilation[1] - window.padding_before[1]
-                        if u64(y_) < u64(window.input_size[1]):
-                            line = u32(u32(u32(z) * u32(window.input_size[1])) + u32(y_))
-                            for kx in range(window.kernel_size[2]):
-                                x_ = i64(ox) * window.stride[2] + kx * window.dilation[2] - window.padding_before[2]
-                                if u64(x_) < u64(window.input_size[2]):
-                                    position = u32(u32(line * u32(window.input_size[2])) + u32(x_))
+            (z0, zs), (y0, ys) = reach_of(oz, 0, window), reach_of(oy, 1, window)
+            x0, xs = reach_of(ox, 2, window)
+            for kz in range(zs):
+                iz = coordinate(z0, kz, 0, window)
+                if iz < u64(window.input_size[0]):
+                    for ky in range(ys):
+                        iy = coordinate(y0, ky, 1, window)
+                        if iy < u64(window.input_size[1]):
+                            line = u32(u32(u32(iz) * u32(window.input_size[1])) + u32(iy))
+                            for kx in range(xs):
+                                ix = coordinate(x0, kx, 2, window)
+                                if ix < u64(window.input_size[2]):
+                                    position = u32(u32(line * u32(window.input_size[2])) + u32(ix))
                                     v = value(x[u32(plane + u32(position * step))])
                                     if at < i64(0) or v > best or (v != v and best == best):
                                         best, at = v, i64(position)
@@ -57,13 +59,10 @@ def max_pool_forward(x: Array, window: Window, return_indices: bool, out: Array 
     shape = (*x.shape[:2], *window.output_size[5 - x.ndim :])
     axes = layout.channel_axes(x.ndim, channels_last)
     y = layout.target(out, x, shape, axes, x)
-    target, indices = layout.flat(y, axes), None
-    if return_indices:
-        indices = empty(x, shape, np.int64, axes)
-    positions = target if indices is None else layout.flat(indices, axes)
-    pool = _max_pool(x.dtype, channels_last, return_indices)
-    each(pool, y, source, target, positions, x.shape[1], window, y.size)
-    return layout.deliver(y, out), indices
+    indices = empty(x, shape if return_indices else (0,) * x.ndim, np.int64, axes)
+    arguments = source, layout.flat(y, axes), layout.flat(indices, axes), return_indices
+    each(_max_pool(x.dtype), y, *arguments, x.shape[1], channels_last, window, y.size)
+    return layout.deliver(y, out), indices if return_indices else None
 
 
 # ------------------------------------------------------------------------------------------------------------- backward
@@ -140,6 +139,45 @@ def max_pool_backward(grad_out: Array, indices: Array, input_shape: tuple[int, .
     axes = layout.memory_axes(sums)
     grad_x = empty(sums, input_shape, np.float16, axes)
     each(_rounded(grad_out.dtype), grad_x, layout.flat(sums, axes), layout.flat(grad_x, axes), grad_x.size)
+    return grad_x
+
+
+# ------------------------------------------------------------------------------------------------------------ unpooling
+def max_unpool_forward(x: Array, indices: Array, output_shape: tuple[int, ...]) -> Array:
+    """Zeros, and the elements of x at their indices; of several with one index the last stays."""
+    return _placed(x, indices, output_shape, x.dtype, False)
+
+
+@lru_cache(maxsize=16)
+def _taken(dtype: np.dtype[Any]) -> Any:
+    storage, _ = storage_and_sum(dtype)
+
+    @kernel
+    def taken(grad_out, indices, grad_x, channels, number, size, channels_last, count):
+        """What stands at the index of each element in its plane; zero for an index outside."""
+        i = element()
+        if i < u32(count):
+            plane, step = u32(i // u32(number)), u32(1)
+            start = u32(plane * u32(size))
+            if channels_last:
+                rest = u32(i // u32(channels))
+                image, step = u32(rest // u32(number)), u32(channels)
+                start = u32(u32(u32(image * u32(size)) * u32(channels)) + u32(i - u32(rest * u32(channels))))
+            at = indices[i]
+            inside = at >= i64(0) and at < i64(size)
+            grad_x[i] = grad_out[u32(start + u32(u32(at) * step))] if inside else storage(0)
+
+    return taken
+
+
+def max_unpool_backward(grad_out: Array, indices: Array) -> Array:
+    """The gradients at the indices."""
+    source, channels_last = layout.flat_channels(grad_out)
+    axes = layout.channel_axes(indices.ndim, channels_last)
+    grad_x = empty(grad_out, indices.shape, grad_out.dtype, axes)
+    number, size = math.prod(indices.shape[2:]), math.prod(grad_out.shape[2:])
+    flat = source, layout.flat(indices, axes), layout.flat(grad_x, axes)
+    each(_taken(grad_out.dtype), grad_x, *flat, indices.shape[1], number, size, channels_last, grad_x.size)
     return grad_x
 
 

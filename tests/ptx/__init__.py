@@ -13,3 +13,5 @@ Threads are lanes of NumPy arrays, many blocks at once. Not modelled: time, the 
 subnormal numbers, the rounding of approximate instructions (they are computed exactly), a fused multiply-add of
 float64 (it rounds twice), and what the assembler makes of the code.
 """
+
+UNIT = {"float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}  # distance of 1 from the next number

@@ -1,0 +1,123 @@
+"""Activation, softmax and loss on CUDA arrays agree with the CPU, by executing their PTX."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastconv as fc
+from tests.cuda.agreement import assert_agree, on_cpu, on_cuda
+from tests.strategies import ARRANGEMENTS, values
+
+DTYPES = (np.float32, np.float64, np.float16)
+EXAMPLES = settings(max_examples=20)
+SPECIAL = (np.nan, -0.0, 0.0, np.inf, -np.inf)
+
+
+@st.composite
+def arrays(draw):
+    """An array of some rank, type and order in memory, with special values in it or not."""
+    shape = tuple(draw(st.lists(st.integers(0, 9), min_size=1, max_size=4)))
+    x = values(shape, draw(st.sampled_from(DTYPES)), draw(st.integers(0, 999)))
+    special = draw(st.lists(st.sampled_from(SPECIAL), max_size=min(x.size, 3)))
+    x.reshape(-1)[: len(special)] = special
+    return draw(st.sampled_from(list(ARRANGEMENTS.values())))(x)
+
+
+def same_bits(got, want):
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
+
+
+@EXAMPLES
+@given(arrays())
+def test_relu(x):
+    same_bits(on_cuda(fc.relu, x), on_cpu(fc.relu, x))
+    grad_out = values(x.shape, x.dtype, 1)
+    same_bits(on_cuda(fc.relu_backward, grad_out, x), on_cpu(fc.relu_backward, grad_out, x))
+
+
+@EXAMPLES
+@given(arrays(), st.sampled_from((0.01, 0.25, -2.0)))
+def test_leaky_relu(x, slope):
+    assert_agree(fc.leaky_relu, x, negative_slope=slope)
+    assert_agree(fc.leaky_relu_backward, values(x.shape, x.dtype, 1), x, negative_slope=slope)
+
+
+@pytest.mark.parametrize("arrange", ARRANGEMENTS.values())
+def test_out(arrange):
+    x, out = values((2, 3, 4, 5), np.float32, 1), arrange(values((2, 3, 4, 5), np.float32, 2))
+    if not out.flags.writeable:
+        with pytest.raises(ValueError, match="out must be writable"):
+            on_cuda(fc.relu, x, out=out)
+        return
+    assert on_cuda(fc.relu, x, out=out) is out
+    np.testing.assert_array_equal(out, np.maximum(x, 0))
+
+
+def test_in_place():
+    x = values((3, 50), np.float32, 1)
+    expected = np.maximum(x, 0)
+    assert on_cuda(fc.relu, x, out=x) is x
+    np.testing.assert_array_equal(x, expected)
+
+
+def test_out_that_overlaps_its_input():
+    memory = values(101, np.float64, 1)
+    expected = np.maximum(memory[:-1], 0)
+    on_cuda(fc.relu, memory[:-1], out=memory[1:])
+    np.testing.assert_array_equal(memory[1:], expected)
+
+
+@EXAMPLES
+@given(arrays(), st.integers(0, 9))
+def test_softmax(x, axis):
+    axis %= x.ndim
+    assert_agree(fc.softmax, x, axis=axis, length=40)
+    assert_agree(fc.log_softmax, x, axis=axis, length=40, scale=8.0)
+    finite = np.nan_to_num(x, posinf=1, neginf=-1)
+    grad_out = values(x.shape, x.dtype, 1)
+    y = on_cpu(fc.softmax, finite, axis=axis).astype(x.dtype)
+    assert_agree(fc.softmax_backward, grad_out, y, axis=axis, length=40)
+    y = on_cpu(fc.log_softmax, finite, axis=axis).astype(x.dtype)
+    assert_agree(fc.log_softmax_backward, grad_out, y, axis=axis, length=40, scale=8.0)
+
+
+@pytest.mark.parametrize("shape", [(3, 1500), (2, 40), (70, 6), (2, 300, 40)])
+def test_softmax_of_many_classes(shape):
+    x = values(shape, np.float32, 1)
+    for axis in range(1, len(shape)):
+        assert_agree(fc.softmax, x, axis=axis, length=40)
+        assert_agree(fc.log_softmax, x, axis=axis, length=40, scale=8.0)
+
+
+@EXAMPLES
+@given(arrays(), st.sampled_from(("mean", "sum", "none")), st.sampled_from((np.int64, np.int32, np.uint8)), st.data())
+def test_cross_entropy(x, reduction, dtype, data):
+    x = np.nan_to_num(x, posinf=1, neginf=-1)
+    classes = x.shape[min(x.ndim - 1, 1)]
+    shape = x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()
+    ignored = data.draw(st.sampled_from((-100, 0, 200)))
+    labels = np.full(shape, ignored).astype(dtype)
+    if classes:
+        labels = np.random.default_rng(1).integers(0, classes, shape).astype(dtype)
+    options = {"reduction": reduction, "ignore_index": int(np.array(ignored).astype(dtype))}
+    scale = 8.0 * (max(labels.size, 1) if reduction == "sum" else 1)
+    assert_agree(fc.cross_entropy, x, labels, length=40, scale=scale, **options)
+    assert_agree(fc.cross_entropy_backward, x, labels, length=40, **options)
+
+
+def test_a_confident_prediction_keeps_its_digits():
+    x = np.array([[30.0, 0.0, 1.0]], np.float32)
+    loss = on_cuda(fc.cross_entropy, x, np.array([0]))
+    np.testing.assert_allclose(loss, np.exp(-30.0) + np.exp(-29.0), rtol=1e-6)
+    grads = on_cuda(fc.cross_entropy_backward, x, np.array([0]))
+    np.testing.assert_allclose(grads[0, 0], -(np.exp(-30.0) + np.exp(-29.0)), rtol=1e-6)
+
+
+def test_a_label_out_of_range_gives_nan():
+    x, labels = values((3, 4), np.float32, 1), np.array([0, 4, -1])
+    losses = on_cuda(fc.cross_entropy, x, labels, reduction="none")
+    np.testing.assert_array_equal(np.isnan(losses), [False, True, True])
+    grads = on_cuda(fc.cross_entropy_backward, x, labels)
+    np.testing.assert_array_equal(np.isnan(grads).any(1), [False, True, True])
