@@ -27,6 +27,10 @@ def _power(exponent: float, value: Any) -> Any:
         return x if exponent == 1.0 else x * x
 
     @device
+    def inverse(x):
+        return value(1) / x
+
+    @device
     def root(x):
         return math.sqrt(x)
 
@@ -34,7 +38,7 @@ def _power(exponent: float, value: Any) -> Any:
     def power(x):
         return x ** value(exponent)
 
-    return usual if exponent in (0.0, 1.0, 2.0) else root if exponent == 0.5 else power
+    return {0.0: usual, 1.0: usual, 2.0: usual, 0.5: root, -1.0: inverse}.get(exponent, power)
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv as fc
+from tests import naive
 from tests.cuda.agreement import assert_agree, on_cpu, on_cuda
 from tests.strategies import channels_last, contiguous, gaps, paddings, per_axis, smallest_size, values
 
@@ -61,14 +62,12 @@ def test_max_pool(case):
 
 
 @settings(max_examples=15)
-@given(st.sampled_from((np.int32, np.uint8, np.int64)), st.integers(0, 9))
+@given(st.sampled_from((np.int32, np.int64)), st.integers(0, 9))
 def test_max_pool_of_integers(dtype, seed):
-    x = np.random.default_rng(seed).integers(0, 200, (2, 3, 7, 6)).astype(dtype)
-    for return_indices in (False, True):
-        actual = on_cuda(fc.max_pool2d, x, 3, 2, 1, return_indices=return_indices)
-        expected = on_cpu(fc.max_pool2d, x, 3, 2, 1, return_indices=return_indices)
-        for got, want in zip(actual, expected, strict=True):
-            np.testing.assert_array_equal(got, want)
+    x = np.random.default_rng(seed).integers(-99, 99, (2, 3, 7, 6)).astype(dtype)
+    actual = on_cuda(fc.max_pool2d, x, 3, 2, 1, return_indices=True)
+    for got, want in zip(actual, naive.max_pool_forward(x, 3, 2, 1), strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 @EXAMPLES

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 
 WIDTH = {"pred": 1, "f16x2": 4} | {f"{kind}{bits}": bits // 8 for kind in "sub" for bits in (8, 16, 32, 64)}
 WIDTH |= {"f16": 2, "f32": 4, "f64": 8, "tf32": 4, "bf16": 2}
@@ -70,9 +71,8 @@ def parse(text: str) -> Program:
     entry = text.index(".entry")
     begin = text.index("{", entry)
     params, param_bytes = _params(text[entry:begin])
-    statements = list(_statements(text[begin:]))
-    names = _Names()
-    code: list[Instruction | str] = [item for statement in statements if (item := names.read(statement)) is not None]
+    names = _Names(_functions(text))
+    code: list[Instruction | str] = [item for statement in _statements(text[begin:]) for item in names.read(statement)]
     shared, shared_bytes = _variables(re.findall(_VARIABLE.replace("SPACE", "shared"), text))
     local, local_bytes = _variables(re.findall(_VARIABLE.replace("SPACE", "local"), text[begin:]))
     instructions = [item for item in code if isinstance(item, Instruction)]
@@ -135,28 +135,57 @@ def _statements(body: str):
         at = found.end()
 
 
-class _Names:
-    """Declared registers; those of an inner scope get names of their own."""
+def _functions(text: str) -> dict[str, tuple[list[str], str]]:
+    """Functions that kernels call: the names of their result and parameters, and their bodies."""
+    functions = {}
+    for found in re.finditer(r"\.func\s*(?:\(([^)]*)\))?\s*([\w$]+)\s*\(([^)]*)\)[^;{]*\{", text):
+        names = [part.split()[-1] for part in f"{found[1] or ''},{found[3]}".split(",") if part.strip()]
+        functions[found[2]] = names, text[found.end() - 1 :]
+    return functions
 
-    def __init__(self) -> None:
+
+class _Names:
+    """Declared registers; those of an inner scope get names of their own. Calls become the body of what they call."""
+
+    def __init__(self, functions: dict[str, tuple[list[str], str]]) -> None:
         self.types: dict[str, str] = {}
+        self._functions = functions
         self._scopes: list[dict[str, str]] = []
         self._opened = 0
+        self._returns: list[str] = []  # labels after the calls that are open
 
-    def read(self, statement: str) -> Instruction | str | None:
-        """The instruction or label of a statement, or None for a declaration."""
+    def read(self, statement: str) -> Iterator[Instruction | str]:
+        """The instructions and labels of a statement; a declaration has none."""
         if statement == "{":
             self._opened += 1
             self._scopes.append({})
         elif statement == "}":
             self._scopes.pop()
-        elif statement.startswith(".reg"):
+        elif statement.startswith(".reg") or (statement.startswith(".param") and self._scopes):
             self._declare(statement)
         elif statement.endswith(":"):
-            return statement[:-1]
+            yield self._resolve(statement[:-1])
+        elif statement.partition(" ")[0].partition(".")[0] == "call":
+            yield from self._call(statement)
+        elif statement == "ret" and self._returns:
+            yield Instruction(-1, ["bra"], [self._returns[-1]], None, False, statement)
         elif statement and not statement.startswith("."):
-            return self._instruction(statement)
-        return None
+            yield self._instruction(statement)
+
+    def _call(self, statement: str) -> Iterator[Instruction | str]:
+        name = next(word for word in re.findall(r"[\w$]+", statement) if word in self._functions)
+        formal, body = self._functions[name]
+        groups = ",".join(re.findall(r"\(([^)]*)\)", statement))
+        actual = [self._resolve(word) for word in groups.replace(" ", "").split(",")]
+        end = f"after_call_{self._opened}"
+        labels = {label: f"{label}_{self._opened}" for label in re.findall(r"^\s*([$\w]+):", body, flags=re.M)}
+        self._scopes.append(dict(zip(formal, actual, strict=True)) | labels)
+        self._returns.append(end)
+        for item in _statements(body):
+            yield from self.read(item)
+        self._returns.pop()
+        self._scopes.pop()
+        yield end
 
     def _declare(self, statement: str) -> None:
         _, kind, rest = statement.split(None, 2)
@@ -183,7 +212,12 @@ class _Names:
         opcode, _, rest = body.partition(" ")
         operands = re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,{}\[\]\s][^,{}\[\]]*", self._resolve(rest))
         guard = self._resolve(found[2]) if found else None
-        return Instruction(-1, opcode.split("."), [o.strip() for o in operands], guard, bool(found and found[1]), text)
+        operands = [operand.strip() for operand in operands]
+        opcode = opcode.split(".")
+        if opcode[:2] in (["ld", "param"], ["st", "param"]):  # of a call: its parameters are registers
+            operands = [re.sub(r"^\[(v_\w+)(\+0)?\]$", r"\1", operand) for operand in operands]
+            opcode = ["mov", opcode[-1]] if "[" not in "".join(operands) else opcode
+        return Instruction(-1, opcode, operands, guard, bool(found and found[1]), text)
 
 
 def _blocks(code: list[Instruction | str]) -> list[Block]:
