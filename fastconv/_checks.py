@@ -113,6 +113,8 @@ def array(name: str, value: Any, ndims: Sequence[int], dtypes: Sequence[np.dtype
     if value.ndim not in ndims:
         expected = " or ".join(str(n) for n in sorted(ndims))
         raise ValueError(f"{name} must have {expected} dimensions, got {value.ndim} (shape {tuple(value.shape)})")
+    if FLOATS[0] in dtypes and not isinstance(value, np.ndarray):
+        dtypes = (*dict.fromkeys((FLOAT16, *dtypes)),)  # on CUDA devices it is stored everywhere
     if value.dtype not in dtypes and not (FLOAT16 in dtypes and value.dtype.name == "bfloat16"):
         *others, last = (*(str(d) for d in dtypes), *(["bfloat16"] if FLOAT16 in dtypes else []))
         expected = f"{', '.join(others)} or {last}" if others else last

@@ -133,6 +133,8 @@ def wrap(name: str, owner: Any) -> Array:
     except RuntimeError as error:  # PyTorch refuses tensors that require gradients
         raise TypeError(f"{name} cannot be read as a CUDA array: {error}") from error
     array = _from_dlpack(owner) if interface is None else _from_interface(name, owner, interface)
+    if array.dtype.kind not in "fiu" or array.dtype.byteorder == ">":
+        raise TypeError(f"{name} must have a dtype of plain integers or floats on a CUDA device, got {array.dtype}")
     if array.size >= LIMIT:
         raise ValueError(f"{name} must have fewer than 2**32 elements on a CUDA device, got shape {array.shape}")
     return array

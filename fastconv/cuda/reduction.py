@@ -1,4 +1,4 @@
-"""Sums over all but one axis, in an order that only the shape decides: the bias gradient and global averages.
+"""Sums of whole planes, in an order that only the shape decides: global averages.
 
 An array is seen as (batch, rows, columns, run); the result is (batch, columns). A block sums a part of it; there are
 more parts than one where there are few results, and a second kernel adds these up.
@@ -128,18 +128,3 @@ def sum_of(x: Array, shape: tuple[int, int, int, int], result_shape: tuple[int, 
     flat = layout.flat(result, tuple(range(result.ndim)))
     each(_sum_parts(x.dtype), result, partial, flat, parts, float(divisor), results)
     return result
-
-
-def conv_backward_bias(grad_out: Array) -> Array:
-    """The sum of grad_out (N, C, *spatial) over batch and space, shape (C,)."""
-    images, channels = grad_out.shape[:2]
-    source, channels_last = layout.flat_channels(grad_out)
-    pixels = source.size // max(images * channels, 1)
-    shape = (1, images * pixels, channels, 1) if channels_last else (1, images, channels, pixels)
-    return sum_of(source, shape, (channels,), 1.0)
-
-
-def linear_backward_bias(grad_out: Array) -> Array:
-    """grad_out (B, out_features) summed over the batch."""
-    source, features = layout.flat(grad_out, (0, 1)), grad_out.shape[1]
-    return sum_of(source, (1, source.size // max(features, 1), features, 1), (features,), 1.0)
