@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from fastconv.cuda._jit import kernel, launch, u32, u64
 from fastconv.cuda.arrays import Array, empty
-from fastconv.cuda.elements import THREADS, element
+from fastconv.cuda.elements import THREADS as THREADS
+from fastconv.cuda.elements import element
 
 
 # ---------------------------------------------------------------------------------------------------------------- order
