@@ -116,8 +116,8 @@ def field(a, start, length):
     """``bfe``: a field of bits; of signed numbers with its sign."""
     width = 8 * a.dtype.itemsize
     start, length = (np.minimum(v & 0xFF, width).astype(np.int64) for v in (start, length))
-    up = np.clip(width - start - length, 0, width)
-    kept = shift(shift(a, up, True), np.clip(width - length, 0, width), False)
+    up = width - length
+    kept = shift(shift(shift(a, start, False), up, True), up, False)
     return np.where(length == 0, a.dtype.type(0), kept)
 
 

@@ -118,9 +118,9 @@ class Translator:
         guard = f"{'~' if i.negated else ''}{i.guard}"
         written = sorted(_written(i))
         result = [f"p = m.each({guard}, L)", *(f"old_{name} = {name}" for name in written)]
-        result += [
-            line.replace(", L)", ", L, p)") if "m.load(" in line or "m.store(" in line else line for line in lines
-        ]
+        for line in lines:
+            access = line.startswith(("m.store(", "loaded = m.load("))
+            result.append(line.removesuffix("L)") + "L, p)" if access else line)
         return result + [f"{name} = np.where(p, {name}, old_{name})" for name in written]
 
     def _lines(self, i: Instruction) -> list[str]:
