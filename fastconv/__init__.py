@@ -1,5 +1,6 @@
 """Fast convolution, pooling and the other layers of convolutional networks on NumPy arrays."""
 
+from fastconv import _compiled
 from fastconv import cuda as cuda
 from fastconv._convolution import ConvGrads
 from fastconv._pooling import MaxPooled
@@ -161,5 +162,7 @@ __all__ = [
     "sum_pool3d",
     "sum_pool3d_backward",
 ]
+
+_compiled.register(globals()[name] for name in _compiled.callable_names())
 
 __version__ = "0.1.0"

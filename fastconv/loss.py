@@ -254,13 +254,10 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
     if backend is cuda:  # a check of labels would wait for the device
         return backend.cross_entropy(*_checked(logits, labels, ignore_index), reduction)
     columns, classes, counted = _items(logits, labels, ignore_index)
-    losses = backend.cross_entropy_forward(columns, classes).reshape(labels.shape)
+    losses = backend.cross_entropy_forward(columns, classes)
     if reduction == "none":
-        return losses.astype(logits.dtype)
-    total = losses.sum(dtype=np.float64)
-    if reduction == "mean":
-        total = total / counted if counted else np.float64(np.nan)
-    return logits.dtype.type(total)
+        return losses.reshape(labels.shape)
+    return backend.total(losses, counted if reduction == "mean" else 1)
 
 
 @_dispatch.operation

@@ -19,6 +19,7 @@ from fastconv.cpu.loss import log_softmax_backward as log_softmax_backward
 from fastconv.cpu.loss import log_softmax_forward as log_softmax_forward
 from fastconv.cpu.loss import softmax_backward as softmax_backward
 from fastconv.cpu.loss import softmax_forward as softmax_forward
+from fastconv.cpu.loss import total as total
 from fastconv.cpu.pool_global import global_avg_pool_backward as global_avg_pool_backward
 from fastconv.cpu.pool_global import global_avg_pool_forward as global_avg_pool_forward
 from fastconv.cpu.pool_global import global_max_pool_backward as global_max_pool_backward

@@ -7,14 +7,17 @@ and a ``prange`` over the workers. Kernels split work so that no result depends 
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import os
 import threading
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core.ccallback import CFunc
 from numba.np.ufunc import parallel as _parallel
 
 from fastconv.cpu import _cache, _parts
@@ -22,6 +25,8 @@ from fastconv.cpu._target import HAS_FMA as HAS_FMA
 from fastconv.cpu._target import L2_BYTES as L2_BYTES
 from fastconv.cpu._target import VECTOR_BYTES as VECTOR_BYTES
 from fastconv.cpu._target import VECTOR_REGISTERS as VECTOR_REGISTERS
+
+Made = TypeVar("Made")
 
 # "contract" allows a fused multiply-add and nothing else: NaN, inf, signed zeros and the order of sums stay as written.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -63,6 +68,23 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(forceinline=True, **_PART)(function)  # type: ignore[no-any-return]
 
 
+def c_function(signature: Any) -> Callable[[Callable[..., Any]], Callable[[], Any]]:
+    """Compile a function of C's calling convention, when it is asked for; kept on disk."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[[], Any]:
+        @cache
+        def compile_it() -> Any:
+            compiled: Any = CFunc(function, (signature.args, signature.return_type), {}, dict(_OPTIONS), _parts.Kernel)
+            if _cache.is_kept(function):
+                compiled._cache = _cache.Compilations(function, "-c")
+            compiled.compile()
+            return compiled
+
+        return compile_it
+
+    return decorate
+
+
 @cache
 def _driver(core: Any) -> Callable[..., Any]:
     """The parallel form of ``core``: one prange over workers around the same compiled code."""
@@ -74,6 +96,79 @@ def _driver(core: Any) -> Callable[..., Any]:
     name = f"{core.py_func.__module__.rpartition('.')[2]}_{core.py_func.__name__}_parallel"
     driver.__name__ = driver.__qualname__ = name
     return _njit(driver, core.py_func, "-parallel", parallel=True)  # type: ignore[no-any-return]
+
+
+class _Thread(threading.local):
+    """What holds for the calling thread."""
+
+    alone = False  # whether it starts no others
+    recording: Any = None  # takes down what is launched and what arrays are made
+
+
+_thread = _Thread()
+
+
+class on_calling_thread:
+    """A context in which this thread's launches start no other threads, if ``alone``."""
+
+    def __init__(self, alone: bool) -> None:
+        self.alone, self.before = alone, False
+
+    def __enter__(self) -> None:
+        self.before = _thread.alone
+        _thread.alone = self.before or self.alone
+
+    def __exit__(self, *error: object) -> None:
+        _thread.alone = self.before
+
+
+# ----------------------------------------------------------------------------------------- what a recording has to know
+class recorded:
+    """A context in which launches on this thread are taken down."""
+
+    def __init__(self, recording: Any) -> None:
+        self.recording = recording
+
+    def __enter__(self) -> None:
+        _thread.recording, self.alone, _thread.alone = self.recording, _thread.alone, True
+
+    def __exit__(self, *error: object) -> None:
+        _thread.recording, _thread.alone = None, self.alone
+
+
+def made(array: Made, *, cleared: bool = False) -> Made:
+    """``array``, new and of no particular contents, or cleared; all other arrays are the caller's, or kept for good."""
+    if _thread.recording is not None:
+        _thread.recording.made(array, cleared)
+    return array
+
+
+def scalar(array: Any) -> Any:
+    """The only element of an array."""
+    if _thread.recording is not None:
+        _thread.recording.scalar = array
+    return array[0]
+
+
+def flag() -> Any:
+    """A number that kernels set where they refuse their arguments."""
+    array = np.zeros(1, np.int64)
+    if _thread.recording is not None:
+        _thread.recording.flag(array)
+    return array
+
+
+def once(reason: str) -> None:
+    """What happens now outside of kernels, another call must not take for granted."""
+    if _thread.recording is not None:
+        _thread.recording.refuse(reason)
+
+
+def done(core: Any, *args: Any) -> None:
+    """The same was done by NumPy as ``core`` would do."""
+    if _thread.recording is not None:
+        core(0, 1, *args)
+        _thread.recording.launch(core, args)
 
 
 _entry = threading.Lock()
@@ -93,13 +188,30 @@ def _layer() -> str | None:
     return numba.threading_layer() if _parallel._is_initialized else None
 
 
+def in_parallel_region() -> bool:
+    """Whether the calling thread does the work of a ``prange``, where starting threads would nest them.
+
+    OpenMP says so. The other layers' work is done by threads that Python does not know.
+    """
+    if _layer() == "omp":
+        return bool(_omp_in_parallel()())
+    return threading.get_ident() not in [thread.ident for thread in threading.enumerate()]
+
+
+@cache
+def _omp_in_parallel() -> Any:
+    return ctypes.CDLL(importlib.import_module("numba.np.ufunc.omppool").__file__).omp_in_parallel
+
+
 def launch(core: Any, tasks: int, *args: Any) -> None:
     """Run ``core(worker, workers, *args)`` for every worker, on at most ``tasks`` threads.
 
     The serial core runs instead where threads would end the process: in a forked child whose parent had started an
     OpenMP team, and where a second thread enters Numba's workqueue layer, which does not allow it.
     """
-    if tasks <= 1:  # asking for the number of threads and their layer costs as much as a small kernel
+    if _thread.recording is not None:
+        _thread.recording.launch(core, args)
+    if tasks <= 1 or _thread.alone:  # asking for the number of threads and their layer costs as much as a small kernel
         core(0, 1, *args)
         return
     workers, layer = min(numba.get_num_threads(), tasks), _layer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,7 @@ def leaky_relu_backward(grad_out: Array, x: Array, negative_slope: float) -> Arr
     return _backward(_leaky_relu_backward, grad_out, x, _slope(negative_slope, x.dtype))
 
 
+@lru_cache(maxsize=64)
 def _slope(negative_slope: float, dtype: np.dtype[Any]) -> Array:
     return np.array([negative_slope], np.float32 if half.is_half(dtype) else dtype)
 

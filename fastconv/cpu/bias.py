@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, launch
+from fastconv.cpu._jit import compiled, launch, made
 
 LANES = 32  # partial sums side by side: whole vectors on every machine, and the same sums on all of them
 
@@ -50,11 +50,19 @@ def _sum_columns(grad_out, grad_bias, rows, channels, start, stop):
             grad_bias[start + c] += block[c]
 
 
+@compiled
+def pad_core(worker, workers, values, padded, rows, count):
+    """The first elements of each row of ``padded`` become a row of ``values``."""
+    for row in range(rows):
+        for k in range(count):
+            padded[row * (padded.size // rows) + k] = values[row * count + k]
+
+
 def conv_backward_bias(grad_out: Any) -> Any:
     """The sum of grad_out (N, C, *spatial) over batch and space, shape (C,)."""
     images, channels = grad_out.shape[:2]
     source, channels_last = layout.flat(grad_out)
-    grad_bias = np.zeros(channels, grad_out.dtype)
+    grad_bias = made(np.zeros(channels, grad_out.dtype))
     if grad_out.size:
         pixels = grad_out.size // (images * channels)
         launch(bias_core, grad_out.size >> 17, source, grad_bias, images, channels, pixels, channels_last)

@@ -14,7 +14,8 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout, winograd
-from fastconv.cpu._jit import compiled, internal, launch, merged
+from fastconv.cpu._jit import compiled, done, internal, launch, made, merged
+from fastconv.cpu.bias import pad_core
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, sums_planes
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
@@ -260,7 +261,8 @@ def _way(
 
 def _padded_bias(bias: Any, groups: int, out_channels: int, dtype: Any) -> Any:
     """A bias of whole vectors per group; zeros for none."""
-    padded = np.zeros((groups, padded_channels(out_channels, dtype.itemsize)), dtype)
+    padded = made(np.zeros((groups, padded_channels(out_channels, dtype.itemsize)), dtype), cleared=True)
     if bias is not None:
         padded[:, :out_channels] = bias.reshape(groups, out_channels)
+        done(pad_core, layout.read_only(bias), padded.reshape(-1), groups, out_channels)
     return padded.reshape(-1)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu._jit import compiled, internal, launch
+from fastconv.cpu._jit import compiled, internal, launch, made
 from fastconv.cpu.epilogue import make_target
 from fastconv.cpu.microkernel import (
     FEW_ROWS,
@@ -149,7 +149,7 @@ def convolve_pixels(
 ) -> None:
     """Convolve flat channels-first arrays."""
     if bias is None:
-        bias = np.zeros(groups * out_channels, x.dtype)
+        bias = made(np.zeros(groups * out_channels, x.dtype), cleared=True)
     operations = out.size * plan.header.channels * plan.header.taps
     bias = np.ascontiguousarray(bias).view(np.ndarray)
     bias.setflags(write=False)

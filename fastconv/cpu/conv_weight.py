@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout, winograd
-from fastconv.cpu._jit import compiled, internal, launch
+from fastconv.cpu._jit import compiled, internal, launch, made
 from fastconv.cpu.depthwise import depthwise_backward_weight, sums_planes
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
@@ -324,7 +324,8 @@ def conv_backward_weight(
     boxes = plan.header.boxes
     few = boxes == 1 and not out_lanes
     slices = max(1, min(MAX_SLICES, SLICE_BYTES // result.nbytes, boxes))  # sums depend on it: no word of the machine
-    sums, target = np.empty((0 if few else slices * size) + SLACK, x.dtype), layout.flat_target(result, False)
+    sums = made(np.empty((0 if few else slices * size) + SLACK, x.dtype))
+    target = layout.flat_target(result, False)
     launch(
         weight_sums_core, max(1, grad_out.size * in_channels * taps >> WORK), source, x_last, grads, grad_last, sums,
         target if few else target[:0], plan.numbers, plan.tables, groups, out_channels, out_lanes, slices,

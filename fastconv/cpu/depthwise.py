@@ -16,7 +16,8 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout, order
-from fastconv.cpu._jit import compiled, internal, launch, separate
+from fastconv.cpu._jit import compiled, done, internal, launch, made, separate
+from fastconv.cpu.bias import pad_core
 from fastconv.cpu.depthwise_kernel import COLUMN, COLUMNS, TAPS, WIDTH, lanes_of, sum_pixels, sum_taps
 from fastconv.cpu.depthwise_moves import (
     fill_panel,
@@ -198,6 +199,15 @@ def _store_sums(grad_weight, sums, tap_order, blocked, piece, lanes):
                 grad_weight[(piece.first + o) * taps + tap_order[k]] = here[0]
 
 
+@compiled
+def order_core(worker, workers, weight, tap_order, blocked, channels, ordered):
+    """The taps of every channel in this order; channel after channel, or ``blocked`` tap after tap."""
+    taps = weight.size // channels
+    for c in range(channels):
+        for t in range(tap_order.size):
+            ordered[t * channels + c if blocked else c * tap_order.size + t] = weight[c * taps + tap_order[t]]
+
+
 # ----------------------------------------------------------------------------------------------------------- in Python
 def sums_planes(pass_: str, weight_shape: tuple[int, ...], groups: int, window: Window, x: Any, algorithm: str) -> bool:
     """Whether a pass over x (or grad_out) goes plane by plane: depthwise, or where rows of pixels fill more lanes.
@@ -249,9 +259,10 @@ def _convolve(
     channels, lanes = shape[1], WIDTH // x.itemsize
     planes, shared = x.shape[1] // groups, channels // groups
     plan = make_plan(window, pass_, planes, x.itemsize, channels, channels_last)
-    added = np.zeros(channels + lanes, x.dtype)
+    added = made(np.zeros(channels + lanes, x.dtype), cleared=True)
     if bias is not None:
         added[:channels] = bias
+        done(pad_core, layout.read_only(bias), added, 1, channels)
     if prepared is None:
         ordered = _ordered(weight, channels, plan, lanes)
     else:
@@ -268,8 +279,9 @@ def _convolve(
 def _ordered(weight: Any, channels: int, plan: Any, lanes: int) -> Any:
     """The weight in the order of a plan's taps, a vector of channels or a channel at a time."""
     factors = np.ascontiguousarray(weight).reshape(channels, -1)[:, plan.order]
-    ordered = np.zeros(factors.size + lanes, weight.dtype)
+    ordered = made(np.zeros(factors.size + lanes, weight.dtype), cleared=True)
     ordered[: factors.size] = (factors.T if plan.blocked else factors).reshape(-1)
+    done(order_core, layout.read_only(weight), plan.order, plan.blocked, channels, ordered)
     return ordered
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv.cpu._jit import made
+
 Array = npt.NDArray[Any]
 
 
@@ -60,8 +62,8 @@ def _channels_to_end(x: Array) -> Array:
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, channels_last: bool) -> Array:
     """A new array of shape (N, C, *spatial) in the memory order asked for."""
     if not channels_last:
-        return np.empty(shape, dtype)
-    memory = np.empty((shape[0], *shape[2:], shape[1]), dtype)
+        return made(np.empty(shape, dtype))
+    memory = made(np.empty((shape[0], *shape[2:], shape[1]), dtype))
     return memory.transpose(0, -1, *range(1, memory.ndim - 1))
 
 

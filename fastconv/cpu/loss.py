@@ -198,6 +198,23 @@ def _cross_entropy(worker, workers, x, count, inner, labels, losses):
 
 
 @_jit.compiled
+def _total(worker, workers, losses, divisor, result):
+    """result = sum of losses / divisor, formed in float64; NaN for the mean of nothing."""
+    total = np.float64(0)
+    for i in range(losses.size):
+        total += losses[i]
+    result[0] = total / divisor
+
+
+@_jit.compiled
+def _check_labels(worker, workers, labels, classes, outside):
+    """outside = 1 if a label names no class."""
+    for i in range(labels.size):
+        if labels[i] < 0 or labels[i] >= classes:
+            outside[0] = 1
+
+
+@_jit.compiled
 def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = y (grad_out - sum of grad_out y)."""
     source, result, target = pointer(grad_out, 0), pointer(y, 0), pointer(grad_x, 0)
@@ -272,6 +289,7 @@ def cross_entropy_forward(logits: Array, labels: Array) -> Array:
     """The loss of every column; logits (N, K, *spatial), labels int64 (N, *spatial), -1 for a loss of 0."""
     columns = _columns(logits, 1)
     label_axes = tuple(axis - (axis > 1) for axis in columns.axes if axis != 1)
+    _expect_labels(labels, label_axes, logits.shape[1])
     losses = order.empty(labels.shape, logits.dtype, label_axes)
     if logits.size == 0:
         losses[...] = 0
@@ -285,7 +303,20 @@ def cross_entropy_backward(logits: Array, labels: Array, weight: float) -> Array
     """``weight`` times the gradient of the summed losses."""
     columns = _columns(logits, 1)
     label_axes = tuple(axis - (axis > 1) for axis in columns.axes if axis != 1)
+    _expect_labels(labels, label_axes, logits.shape[1])
     return _run(_softmax, columns, (logits,), order.flat(labels, label_axes), weight)
+
+
+def total(losses: Array, divisor: int) -> Any:
+    """The sum of the losses over ``divisor``, rounded once."""
+    result = _jit.made(np.empty(1, losses.dtype))
+    _jit.launch(_total, 1, order.flat(losses, order.memory_axes(losses)), divisor, result)
+    return _jit.scalar(result)
+
+
+def _expect_labels(labels: Array, axes: tuple[int, ...], classes: int) -> None:
+    """What was said of the labels by looking at them holds for others as long as all of them name a class."""
+    _jit.done(_check_labels, order.flat(labels, axes), classes, _jit.flag())
 
 
 _NO_LABELS = np.empty(0, np.int64)

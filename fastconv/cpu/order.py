@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv.cpu._jit import made
+
 Array = npt.NDArray[Any]
 
 
@@ -30,8 +32,8 @@ def flat(x: Array, axes: tuple[int, ...]) -> Array:
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...]) -> Array:
     """A new array of this shape whose memory order is ``axes``."""
     if axes == tuple(range(len(shape))):
-        return np.empty(shape, dtype)
-    ordered = np.empty([shape[axis] for axis in axes], dtype)
+        return made(np.empty(shape, dtype))
+    ordered = made(np.empty([shape[axis] for axis in axes], dtype))
     return ordered.transpose([axes.index(axis) for axis in range(len(axes))])
 
 

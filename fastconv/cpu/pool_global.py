@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from fastconv.cpu import layout
-from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch
+from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch, made
 from fastconv.cpu.microkernel import lanes_at, pointer
 from fastconv.cpu.pool_bands import SERIAL_BYTES, runs_and_planes
 from fastconv.cpu.pool_max import lowest, max_pool_backward
@@ -116,7 +116,7 @@ def _planes(x: Array) -> tuple[Array, int, int, int, int]:
 def global_avg_pool_forward(x: Array) -> Array:
     """The mean of each channel of x (N, C, *spatial)."""
     source, planes, size, run, tasks = _planes(x)
-    y = np.empty(x.shape[:2], x.dtype)
+    y = made(np.empty(x.shape[:2], x.dtype))
     launch(global_sum_core, tasks, source, y.reshape(-1), planes, size, run, x.dtype.type(0))
     return y
 
@@ -124,7 +124,7 @@ def global_avg_pool_forward(x: Array) -> Array:
 def global_max_pool_forward(x: Array) -> tuple[Array, Array]:
     """The maximum of each channel of x (N, C, *spatial), and its position."""
     source, planes, size, run, tasks = _planes(x)
-    y, indices = np.empty(x.shape[:2], x.dtype), np.empty(x.shape[:2], np.int64)
+    y, indices = made(np.empty(x.shape[:2], x.dtype)), made(np.empty(x.shape[:2], np.int64))
     launch(global_max_core, tasks, source, y.reshape(-1), indices.reshape(-1), planes, size, run, lowest(x.dtype))
     return y, indices
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, inlined, launch
+from fastconv.cpu._jit import compiled, flag, inlined, launch, once
 from fastconv.cpu.microkernel import clear, pointer
 from fastconv.cpu.pool_bands import (
     SERIAL_BYTES,
@@ -83,6 +83,7 @@ def max_pool_forward(x: Array, window: Window, return_indices: bool, out: Array 
     launch(argmax_core, call.tasks, call.source, target, target_indices, call.plan, call.planes, lowest(x.dtype))
     if some_are_empty(window):  # a window without elements has no position; the first is one of the input's
         np.maximum(indices, 0, out=indices)
+        once("positions of empty windows")
     return layout.deliver(y, out), indices
 
 
@@ -145,7 +146,7 @@ def max_pool_backward(grad_out: Array, indices: Array, input_shape: tuple[int, .
     grad_x = layout.empty(input_shape, grad_out.dtype, channels_last)
     run, planes = runs_and_planes(input_shape, channels_last)
     count, size = math.prod(grad_out.shape[2:]), math.prod(input_shape[2:])
-    outside = np.zeros(1, np.int64)
+    outside = flag()
     tasks = planes if grad_x.nbytes > SERIAL_BYTES else 1
     target = layout.flat_target(grad_x, channels_last)
     launch(max_pool_backward_core, tasks, source, position, target, planes, count, size, run, outside)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, inlined, launch
+from fastconv.cpu._jit import compiled, flag, inlined, launch
 from fastconv.cpu.microkernel import clear, pointer
 from fastconv.cpu.pool_bands import SERIAL_BYTES, runs_and_planes
 
@@ -63,7 +63,7 @@ def _run(core: Any, x: Array, indices: Array, shape: tuple[int, ...], plane: tup
     result = layout.empty(shape, x.dtype, channels_last)
     bits = f"u{x.itemsize}"
     run, planes = runs_and_planes((*shape[:2], 1), channels_last)
-    outside = np.zeros(1, np.int64)
+    outside = flag()
     tasks = planes if max(source.nbytes, result.nbytes) > SERIAL_BYTES else 1
     numbers = planes, math.prod(indices.shape[2:]), math.prod(plane), run
     target = layout.flat_target(result, channels_last).view(bits)

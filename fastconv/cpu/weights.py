@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.cpu._jit import compiled, inlined, internal, launch
+from fastconv.cpu._jit import compiled, inlined, internal, launch, made
 from fastconv.cpu.microkernel import MAX_VECTORS, advance, aligned, clear, copy, lanes, lanes_at, pointer
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import phase_axes, phase_header
@@ -143,6 +143,6 @@ def pack(weight: Any, backward: bool, along: int, groups: int, plan: Any) -> Any
     """The weight, flat, packed for a plan whose output has ``along`` channels per group."""
     channels, taps = int(plan[0, 0, 2]), int(plan[:, 0, 0].sum())
     size = groups * padded_channels(along, weight.itemsize) * channels * taps
-    packed = np.empty(size + SLACK, weight.dtype)
+    packed = made(np.empty(size + SLACK, weight.dtype))
     launch(pack_core, size >> 15, weight, packed, backward, along, groups, plan)
     return packed

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, inlined, internal, launch
+from fastconv.cpu._jit import compiled, inlined, internal, launch, made
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader
@@ -282,7 +282,7 @@ def weight_gradient(
         window, images, in_channels, out_channels, groups, x.itemsize, x_last, grad_last
     )
     straight = slices == 1 and (keep or grid.header.boxes == 1)
-    sums = np.empty(0 if straight else slices * size, x.dtype)
+    sums = made(np.empty(0 if straight else slices * size, x.dtype))
     target, floor = layout.flat_target(result, False), x.dtype.type(-np.inf)
     launch(
         winograd_sums_core, max(1, grad_out.size * in_channels * STEP >> WORK), x, x_last, grad_out, grad_last, sums,
