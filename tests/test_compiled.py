@@ -474,12 +474,12 @@ def test_a_prange_in_every_layer(layer):
     assert done.stdout == f"{layer}\n", done.stderr[-2000:]
 
 
-def run_script(script, check=True, **environment):
-    """A script in a process of its own."""
-    path = os.pathsep.join(filter(None, [str(environment.pop("folder", "")), *sys.path]))
+def run_script(script, check=True, folder=None, **environment):
+    """A script in a process of its own, with modules from ``folder`` before all others."""
+    path = os.pathsep.join(map(str, filter(None, [folder, *sys.path])))
     variables = {**os.environ, "PYTHONPATH": path, **{name: str(value) for name, value in environment.items()}}
     command = [sys.executable, "-c", script]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=check)
+    return subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, check=check)
 
 
 # -------------------------------------------------------------------------------------------------- the caller's cache
