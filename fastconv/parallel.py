@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 def _twin(function: Any) -> Callable[..., Any]:
     """Another function of the same code: what tells the two apart in compiled code is which one is named."""
-    twin = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    parts = function.__name__, function.__defaults__, function.__closure__
+    twin = FunctionType(function.__code__, function.__globals__, *parts)
+    twin.__dict__.update(function.__dict__)
     for name in ("__kwdefaults__", "__doc__", "__annotations__"):
         setattr(twin, name, getattr(function, name))
     twin.__module__ = __name__

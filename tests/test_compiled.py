@@ -99,8 +99,6 @@ POOLINGS = (
     "avg_pool{0}d_backward(p, x.shape, 3, 1)",
     "sum_pool{0}d(x, 3, 1)",
     "sum_pool{0}d_backward(p, x.shape, 3, 1)",
-    "lp_pool{0}d(x, 2.0, 3, 1)",
-    "lp_pool{0}d_backward(p, x, 2.0, 3, 1)",
     "adaptive_avg_pool{0}d(x, 5)",
     "adaptive_avg_pool{0}d_backward(p, x.shape)",
     "adaptive_max_pool{0}d(x, 5, return_indices=True)",
@@ -155,6 +153,8 @@ CASES = [
 ]
 # These always go through Python: what they do depends on more than shapes, or is not done by a kernel.
 IN_PYTHON = [
+    *((of_rank(rank), f"lp_pool{rank}d(x, 2.0, 3, 1)") for rank in (1, 2, 3)),
+    *((of_rank(rank), f"lp_pool{rank}d_backward(p, x, 2.0, 3, 1)") for rank in (1, 2, 3)),
     (conv_arrays, "conv2d(x, w, None, [1, 2])"),
     *((gaps, each.format("")) for each in PASSES),
     (conv_arrays, "conv2d(x, w, out=g)"),

@@ -7,12 +7,14 @@ import sys
 import matplotlib as mpl
 import matplotlib.image
 import matplotlib.pyplot as plt
+import numba
 import numpy as np
 import pytest
 
 FOLDER = pathlib.Path(__file__).parents[1] / "docs" / "examples"
 # For each script its figures, and the share of right answers that the short form must reach.
 EXAMPLES = {
+    "digits_compiled": (["loss", "times"], 0.8),
     "digits": (["confusion", "feature_maps", "filters", "loss"], 0.8),
     "x_and_o": (["drawings", "filters", "loss", "matches"], 0.9),
     "basic_cnn": (["learning", "maps", "maxima"], 0.4),
@@ -73,6 +75,25 @@ def test_figures_go_to_figures_unless_told_otherwise(name, tmp_path, monkeypatch
         example.main()
     assert stopped.value.code == 0
     assert "--quick" in capsys.readouterr().out
+
+
+def test_the_compiled_step_gives_the_losses_of_the_plain_one():
+    """The claims of ``digits_compiled.py``: of both examples, of Python and compiled code, and of any threads."""
+    plain, example = load("digits"), load("digits_compiled")
+    images, labels, *_ = (array[:320] for array in plain.load())
+    _, losses = plain.train(images, labels, epochs=2)
+    parameters, again, _ = example.train(example.python_step, images, labels, epochs=2)
+    np.testing.assert_allclose(again, losses, rtol=1e-4)  # one sum of gradients is NumPy's there
+    compiled, once_more, _ = example.train(example.step, images, labels, epochs=2)
+    assert once_more == again
+    assert [array.tobytes() for array in compiled] == [array.tobytes() for array in parameters]
+    before, trained = numba.get_num_threads(), []
+    for threads in (1, before):
+        numba.set_num_threads(threads)
+        shared, losses_of_shards, _ = example.train(example.parallel_step, images, labels, epochs=2)
+        trained.append([array.tobytes() for array in shared])
+    assert trained[0] == trained[1]
+    np.testing.assert_allclose(losses_of_shards, losses, rtol=1e-2)
 
 
 def test_filters_become_the_textbooks_strokes():
