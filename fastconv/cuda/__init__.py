@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from fastconv.cuda._precision import precision as precision
+
 _MODULES = {
     "conv": (
         "conv_forward",

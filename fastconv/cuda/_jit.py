@@ -66,6 +66,10 @@ def intrinsic(function: Callable[..., Any]) -> Any:
 class Executor(Protocol):
     """Who runs kernels, and allocates results for arrays of a kind that has no ``empty`` of its own."""
 
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Major and minor number of what the instructions are chosen for."""
+
     def launch(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], stream: int, args: Any) -> None:
         """Run ``kernel`` on arrays (:class:`fastconv.cuda.arrays.Array`, flat), numbers and tuples of numbers."""
 
@@ -81,6 +85,10 @@ class Executor(Protocol):
 
 class Device:
     """The GPU, on the stream of the arrays; nothing here waits for it."""
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        return (0, 0) if SIMULATED else tuple(cuda.get_current_device().compute_capability)  # type: ignore[return-value]
 
     def launch(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], stream: int, args: Any) -> None:
         kernel[grid, block, _stream(stream)](*args)

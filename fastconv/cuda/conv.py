@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cuda import arrays, layout, pack, strided, tile
+from fastconv.cuda import _precision, arrays, layout, pack, strided, tensor, tile
 from fastconv.cuda._jit import launch
-from fastconv.cuda.convolve import make_convolve, make_correlate
+from fastconv.cuda.convolve import AnyTile, make_convolve, make_correlate
 from fastconv.cuda.direct import make_direct, make_direct_weight
-from fastconv.cuda.geometry import Filters, Phase, backward_phases, blocks, divisor, forward_phase, grid
+from fastconv.cuda.geometry import Filters, Matrix, Phase, backward_phases, blocks, divisor, forward_phase, grid
 from fastconv.cuda.layout import THREADS
 from fastconv.cuda.sums import make_fold, make_pixel_sums
 from fastconv.cuda.vector import lanes
@@ -33,6 +33,7 @@ def conv_forward(
     algorithm: str = "auto", prepared: Any = None,
 ) -> Any:  # fmt: skip
     """The convolution of x (N, C, *spatial) with weight (O, C // groups, *K), plus bias, then ReLU."""
+    _check_algorithm(algorithm)
     shape = (x.shape[0], weight.shape[0], *window.output_size[5 - x.ndim :])
     y = strided.target(out, shape, x, x, weight, bias)
     _apply(x, weight, bias, y, groups, [forward_phase(window)], relu, backward=False)
@@ -44,7 +45,13 @@ def conv_backward_input(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The gradient of the input, in the memory order of grad_out."""
+    _check_algorithm(algorithm)
     return conv_transpose_forward(grad_out, weight, None, input_shape, window, groups, out)
+
+
+def _check_algorithm(algorithm: str) -> None:
+    if algorithm not in ("auto", "direct"):
+        raise ValueError(f'algorithm "{algorithm}" cannot serve these arguments: CUDA arrays have "direct"')
 
 
 def conv_transpose_forward(
@@ -79,12 +86,14 @@ def _product(source, weight, bias, out, groups, rows, channels, phase, relu, bac
     taps = tuple(axis.number for axis in phase.taps)
     gather = phase.gather(out.shape[0])
     shape, row_tiles, column_tiles = _tiles(out.dtype, rows, gather.pixels, groups)
-    matrix, pitch, terms, depth = pack.packed_weight(weight, filters, rows, channels, groups, taps, shape.depth)
+    unit, rows_last = shape.depth_of(out.itemsize), isinstance(shape, tile.Tile)
+    packed = pack.packed_weight(weight, filters, rows, channels, groups, taps, unit, rows_last)
     data, places = strided.images(out)
     launch(
         make_convolve(shape, dtype, sum_dtype), groups * row_tiles * column_tiles, shape.threads, out.stream,
-        source.data, matrix, matrix if bias is None else bias, data, bias is not None, relu, terms,
-        depth, rows, pitch, divisor(row_tiles), divisor(column_tiles), gather, source.channels, phase.pixels_of(places),
+        source.data, packed.data, packed.data if bias is None else bias, data, bias is not None, relu, packed.terms,
+        packed.depth, rows, packed.matrix, divisor(row_tiles), divisor(column_tiles), gather, source.channels,
+        phase.pixels_of(places),
     )  # fmt: skip
 
 
@@ -103,9 +112,16 @@ def _direct(x, weight, bias, out, groups, rows, channels, phase, relu, backward)
     )  # fmt: skip
 
 
-def _tiles(dtype: Any, rows: int, columns: int, groups: int) -> tuple[tile.Tile, int, int]:
+def _tiles(dtype: Any, rows: int, columns: int, groups: int) -> tuple[AnyTile, int, int]:
     """The tile for a product, and how many of it there are each way."""
-    large, small = (tile.LARGE_DOUBLE, tile.SMALL_DOUBLE) if dtype == np.float64 else (tile.LARGE, tile.SMALL)
+    large: AnyTile
+    small: AnyTile
+    if _precision.on_tensor_cores(dtype):
+        large, small = tensor.LARGE, tensor.SMALL
+    elif dtype == np.float64:
+        large, small = tile.LARGE_DOUBLE, tile.SMALL_DOUBLE
+    else:
+        large, small = tile.LARGE, tile.SMALL
     down, across = blocks(rows, large.rows), blocks(columns, large.columns)
     if rows * 2 > large.rows and groups * down * across >= FULL:
         return large, down, across
@@ -118,6 +134,7 @@ def conv_backward_weight(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The gradient of the weight, summed over parts of the pixels and then over the parts."""
+    _check_algorithm(algorithm)
     grad_weight = out if out is not None else arrays.empty(x, tuple(weight_shape), x.dtype)
     if math.prod(weight_shape) == 0:
         return grad_weight
@@ -139,12 +156,13 @@ def _correlate(grad_out, x, rows, channels, groups, gather):
     columns = math.prod(size.value for size in gather.taps) * padded
     shape, row_tiles, column_tiles = _tiles(x.dtype, rows, columns, groups * blocks(gather.pixels, SHORTEST))
     tiles = groups * row_tiles * column_tiles
-    parts, part_pixels = _parts(gather.pixels, tiles, shape.depth)
+    parts, part_pixels = _parts(gather.pixels, tiles, shape.depth_of(x.itemsize))
+    matrix = Matrix(gradient.channels.group, gradient.channels.pitch, gradient.channels.group)
     partial = strided.scratch(x, parts * groups * rows * columns, strided.sum_dtype(x.dtype))
     launch(
         make_correlate(shape, dtype, sum_dtype), parts * tiles, shape.threads, x.stream, gradient.data, source.data,
-        partial, columns, rows, gradient.channels.group, gradient.channels.pitch, part_pixels,
-        divisor(groups), divisor(row_tiles), divisor(column_tiles), gather, source.channels,
+        partial, columns, rows, matrix, part_pixels, divisor(groups), divisor(row_tiles), divisor(column_tiles), gather,
+        source.channels,
     )  # fmt: skip
     return partial, parts, padded
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
-
-from fastconv.cuda import operands
+from fastconv.cuda import operands, tensor
 from fastconv.cuda._jit import cuda, device, kernel, types, u32
 from fastconv.cuda.operands import divide, multiply_add, position
-from fastconv.cuda.tile import Shared, Tile, make_place, make_product
-from fastconv.cuda.vector import lanes
+from fastconv.cuda.tensor import TensorTile
+from fastconv.cuda.tile import Engine, Tile
+
+AnyTile = Tile | TensorTile
 
 
 @device
@@ -27,23 +27,19 @@ def block_at(row_tiles, column_tiles):
 
 
 @cache
-def make_convolve(tile: Tile, dtype: Any, sum_dtype: Any) -> Any:
+def make_convolve(tile: AnyTile, dtype: Any, sum_dtype: Any) -> Any:
     """The kernel of convolution and of its input gradient, one launch for each phase."""
-    rows, columns, row_span, column_span = tile.rows, tile.columns, tile.row_span, tile.column_span
-    group, _, _, _, row_step, column_step = Shared.of(tile, sum_dtype)
-    size, groups_down, groups_across = row_span * column_span, row_span // group, column_span // group
-    locate, column_operand = operands.pixels(tile, dtype, sum_dtype)
-    width = lanes(np.dtype(dtype.name))
-    where_size = 4 * column_operand.values // width
-    locate_rows, row_operand = operands.matrix(tile, dtype, sum_dtype, True)
-    product = make_product(tile, sum_dtype, row_operand, column_operand)
-    place = make_place(tile, sum_dtype)
+    engine = _engine(tensor.convolution, operands.convolution, tile, dtype, sum_dtype)
+    spread, locate_rows, row_words, locate_columns, column_words, product = engine
+    row_span, row_group, row_step, column_span, column_group, column_step, place = spread
+    rows, columns = tile.rows, tile.columns
+    size, groups_down, groups_across = row_span * column_span, row_span // row_group, column_span // column_group
     zero = sum_dtype(0)
 
     @device
     def start(acc, bias, has_bias, first, limit, offset):
         for i in range(row_span):
-            row = u32(first + u32(i // group * row_step + i % group))
+            row = u32(first + u32(i // row_group * row_step + i % row_group))
             value = zero
             if has_bias and row < limit:
                 value = sum_dtype(bias[u32(offset + row)])
@@ -58,36 +54,36 @@ def make_convolve(tile: Tile, dtype: Any, sum_dtype: Any) -> Any:
     @device
     def store(acc, out, first, limit, offset, column, gather, target):
         for jg in range(groups_across):
-            for j in range(group):
+            for j in range(column_group):
                 n = u32(column + u32(jg * column_step + j))
                 if n < u32(gather.pixels):
                     image, z, y, x = position(n, gather.grid)
                     where = multiply_add(z, target.z, multiply_add(y, target.y, multiply_add(x, target.x, offset)))
                     where = multiply_add(image, target.image, where)
                     for ig in range(groups_down):
-                        for i in range(group):
+                        for i in range(row_group):
                             row = u32(first + u32(ig * row_step + i))
                             if row < limit:
-                                value = dtype(acc[(ig * group + i) * column_span + jg * group + j])
+                                value = dtype(acc[(ig * row_group + i) * column_span + jg * column_group + j])
                                 out[multiply_add(row, target.channel, where)] = value
 
     @kernel(launch_bounds=(tile.threads, tile.blocks))
     def convolve(
-        x, weight, bias, out, has_bias, relu, terms, depth, out_channels, weight_pitch, row_tiles, column_tiles, gather,
+        x, weight, bias, out, has_bias, relu, terms, depth, out_channels, matrix, row_tiles, column_tiles, gather,
         channels, target,
     ):  # fmt: skip
         acc = cuda.local.array(size, sum_dtype)
-        where = cuda.local.array(where_size, types.uint32)
+        places = cuda.local.array(row_words, types.uint32)
+        where = cuda.local.array(column_words, types.uint32)
         row_tile, column_tile, part = block_at(row_tiles, column_tiles)
         row, column = u32(row_tile * u32(rows)), u32(column_tile * u32(columns))
         thread_row, thread_column = place(u32(cuda.threadIdx.x))
         first, limit, offset = u32(row + thread_row), u32(out_channels), u32(part * u32(out_channels))
-        locate(where, column, u32(part * u32(channels.group)), gather, channels)
+        locate_rows(places, u32(part * u32(matrix.group)), row, matrix.pitch, matrix.rows)
+        locate_columns(where, column, u32(part * u32(channels.group)), gather, channels)
         start(acc, bias, has_bias, first, limit, offset)
-        weights = u32(u32(part * u32(depth)) * u32(weight_pitch))
-        weights = locate_rows(weights, row, weight_pitch, weight_pitch)
         source = (x, where, u32(terms), gather, channels)
-        product(acc, u32(0), u32(depth), (weight, weights, u32(weight_pitch)), source)
+        product(acc, u32(0), u32(depth), (weight, places, u32(matrix.pitch)), source)
         if relu:
             rectify(acc)
         begin = multiply_add(offset, target.channel, target.first)
@@ -97,16 +93,13 @@ def make_convolve(tile: Tile, dtype: Any, sum_dtype: Any) -> Any:
 
 
 @cache
-def make_correlate(tile: Tile, dtype: Any, sum_dtype: Any) -> Any:
+def make_correlate(tile: AnyTile, dtype: Any, sum_dtype: Any) -> Any:
     """The kernel of the weight gradient: each block sums a part of the pixels for a tile of the weight."""
-    rows, columns, row_span, column_span = tile.rows, tile.columns, tile.row_span, tile.column_span
-    group, _, _, _, row_step, column_step = Shared.of(tile, sum_dtype)
-    size, groups_across = row_span * column_span, column_span // group
-    locate, column_operand = operands.taps(tile, dtype, sum_dtype)
-    where_size = 4 * column_operand.values // lanes(np.dtype(dtype.name))
-    locate_rows, row_operand = operands.matrix(tile, dtype, sum_dtype, False)
-    product = make_product(tile, sum_dtype, row_operand, column_operand)
-    place = make_place(tile, sum_dtype)
+    engine = _engine(tensor.correlation, operands.correlation, tile, dtype, sum_dtype)
+    spread, locate_rows, row_words, locate_columns, column_words, product = engine
+    row_span, row_group, row_step, column_span, column_group, column_step, place = spread
+    rows, columns = tile.rows, tile.columns
+    size, groups_across = row_span * column_span, column_span // column_group
     # Of 128 registers, the compiler needs reminding for float64 only; for float32 that costs 7 % more instructions.
     bounds = (tile.threads, tile.blocks) if sum_dtype == types.float64 else None
     zero = sum_dtype(0)
@@ -114,42 +107,42 @@ def make_correlate(tile: Tile, dtype: Any, sum_dtype: Any) -> Any:
     @device
     def store(acc, partial, first, limit, column, all_columns, offset):
         for jg in range(groups_across):
-            for j in range(group):
+            for j in range(column_group):
                 n = u32(column + u32(jg * column_step + j))
                 if n < all_columns:
                     for i in range(row_span):
-                        row = u32(first + u32(i // group * row_step + i % group))
+                        row = u32(first + u32(i // row_group * row_step + i % row_group))
                         if row < limit:
-                            value = acc[i * column_span + jg * group + j]
+                            value = acc[i * column_span + jg * column_group + j]
                             partial[multiply_add(row, all_columns, u32(offset + n))] = value
 
     @kernel(launch_bounds=bounds)
     def correlate(
-        grad_out, x, partial, all_columns, out_channels, group_pitch, grad_pitch, part_pixels, groups, row_tiles,
-        column_tiles, gather, channels,
+        grad_out, x, partial, all_columns, out_channels, matrix, part_pixels, groups, row_tiles, column_tiles, gather,
+        channels,
     ):  # fmt: skip
         acc = cuda.local.array(size, sum_dtype)
-        where = cuda.local.array(where_size, types.uint32)
+        places = cuda.local.array(row_words, types.uint32)
+        where = cuda.local.array(column_words, types.uint32)
         row_tile, column_tile, rest = block_at(row_tiles, column_tiles)
         part, group_index = divide(rest, groups)
         row, column = u32(row_tile * u32(rows)), u32(column_tile * u32(columns))
         thread_row, thread_column = place(u32(cuda.threadIdx.x))
-        locate(where, column, u32(group_index * u32(channels.group)), u32(all_columns), gather, channels)
+        locate_rows(places, u32(group_index * u32(matrix.group)), row, matrix.pitch, matrix.rows)
+        locate_columns(where, column, u32(group_index * u32(channels.group)), u32(all_columns), gather, channels)
         for i in range(size):
             acc[i] = zero
         begin = u32(part * u32(part_pixels))
         end = min(u32(begin + u32(part_pixels)), u32(gather.pixels))
-        gradient = locate_rows(u32(group_index * u32(group_pitch)), row, grad_pitch, group_pitch)
-        product(acc, begin, end, (grad_out, gradient, u32(grad_pitch)), (x, where, gather, channels))
-        offset = multiply_add(rest, u32(u32(out_channels) * u32(all_columns)), u32(0))
-        store(
-            acc,
-            partial,
-            u32(row + thread_row),
-            u32(out_channels),
-            u32(column + thread_column),
-            u32(all_columns),
-            offset,
-        )
+        product(acc, begin, end, (grad_out, places, u32(matrix.pitch)), (x, where, gather, channels))
+        offset = u32(rest * u32(u32(out_channels) * u32(all_columns)))
+        row, column = u32(row + thread_row), u32(column + thread_column)
+        store(acc, partial, row, u32(out_channels), column, u32(all_columns), offset)
 
     return correlate
+
+
+def _engine(on_tensor_cores: Any, otherwise: Any, tile: AnyTile, dtype: Any, sum_dtype: Any) -> Engine:
+    if isinstance(tile, TensorTile):
+        return on_tensor_cores(tile, dtype)  # type: ignore[no-any-return]
+    return otherwise(tile, dtype, sum_dtype)  # type: ignore[no-any-return]

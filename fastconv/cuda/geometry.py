@@ -64,6 +64,14 @@ class Channels(NamedTuple):
     pitch: int  # of all groups
 
 
+class Matrix(NamedTuple):
+    """The operand of rows: elements of a group, elements from one line to the next, and how many rows can be read."""
+
+    group: int
+    pitch: int
+    rows: int
+
+
 class Images(NamedTuple):
     """Where the elements of an array (N, C, *spatial) lie, in elements: the first one, and the steps between them."""
 

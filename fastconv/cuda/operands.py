@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.cuda._jit import cuda, device, u32, u64
-from fastconv.cuda.tile import Shared, Tile
+from fastconv.cuda.tile import Engine, Shared, Tile, make_product, make_spread
 from fastconv.cuda.vector import lanes, load_vector, opaque
 
 OUTSIDE = 1 << 30  # a coordinate that no tap brings inside
@@ -62,11 +62,56 @@ def element(image, z, y, x, channel, gather, channels):
 
 
 @cache
+def make_locate_pixels(loads: int, across: int, step: int) -> Any:
+    """A device function: where the pixels that a thread reads are, and their first coordinates.
+
+    These are ``loads`` pixels, ``step`` apart, and ``across`` threads read one of them.
+    """
+
+    @device
+    def locate(where, first, channel, gather, channels):
+        for i in range(loads):
+            n = u32(first + u32(u32(u32(cuda.threadIdx.x) // u32(across)) + u32(i * step)))
+            image, z, y, x = position(n, gather.grid)
+            z = multiply_add(z, gather.z.pixel_step, gather.z.start)
+            y = multiply_add(y, gather.y.pixel_step, gather.y.start)
+            x = multiply_add(x, gather.x.pixel_step, gather.x.start)
+            where[4 * i] = opaque(element(image, z, y, x, channel, gather, channels))
+            where[4 * i + 1] = opaque(z if n < u32(gather.pixels) else u32(OUTSIDE))
+            where[4 * i + 2] = opaque(y)
+            where[4 * i + 3] = opaque(x)
+
+    return locate
+
+
+@cache
+def make_locate_taps(loads: int, across: int, width: int) -> Any:
+    """A device function: the channel of each vector of columns that a thread reads, and how its tap moves coordinates.
+
+    These are ``loads`` vectors, as far apart as there are threads ``across``.
+    """
+
+    @device
+    def locate(where, first, channel, limit, gather, channels):
+        for i in range(loads):
+            column = u32(first + u32(u32(u32(u32(cuda.threadIdx.x) % u32(across)) + u32(i * across)) * u32(width)))
+            tap, inner = divide(u32(column // u32(width)), channels.vectors)
+            _, tap_z, tap_y, tap_x = position(tap, gather.taps)
+            z = multiply_add(tap_z, gather.z.tap_step, gather.z.start)
+            where[4 * i] = multiply_add(inner, width, channel)
+            where[4 * i + 1] = z if column < limit else u32(OUTSIDE)
+            where[4 * i + 2] = multiply_add(tap_y, gather.y.tap_step, gather.y.start)
+            where[4 * i + 3] = multiply_add(tap_x, gather.x.tap_step, gather.x.start)
+
+    return locate
+
+
+@cache
 def matrix(tile: Tile, dtype: Any, sum_dtype: Any, whole: bool) -> tuple[Any, Operand]:
     """Rows of a matrix [k, row]: packed weights, which have a whole number of tiles of k, or a gradient by pixels.
 
-    The source is (array, offset, pitch), with the elements of a k, and a thread's offset from what it reads at k = 0;
-    the first function returned finds that. The last vector of rows is read in place of what would be beyond it: nobody
+    The source is (array, places, pitch), with the elements of a k, and in ``places`` where a thread reads at k = 0; the
+    first function returned finds that. The last vector of rows is read in place of what would be beyond it: nobody
     stores these rows of the product.
     """
     width, rows = lanes(np.dtype(dtype.name)), tile.rows
@@ -75,21 +120,21 @@ def matrix(tile: Tile, dtype: Any, sum_dtype: Any, whole: bool) -> tuple[Any, Op
     zero = sum_dtype(0)
 
     @device
-    def locate(first, row, pitch, limit):
+    def locate(places, first, row, pitch, limit):
         t = u32(cuda.threadIdx.x)
         row = min(multiply_add(u32(t % u32(across)), width, row), u32(u32(limit) - u32(width)))
-        return opaque(multiply_add(u32(t // u32(across)), pitch, u32(first + row)))
+        places[0] = opaque(multiply_add(u32(t // u32(across)), pitch, u32(first + row)))
 
     @device
     def fetch(values, k, stop, source):
-        array, offset, pitch = source
+        array, places, pitch = source
         for i in range(loads):
             at = u32(k + u32(i * step))
             if not whole:
                 for e in range(width):
                     values[i * width + e] = zero
             if k < stop if whole else u32(at + u32(u32(cuda.threadIdx.x) // u32(across))) < stop:
-                vector = load_vector(array, multiply_add(at, pitch, offset))
+                vector = load_vector(array, multiply_add(at, pitch, places[0]))
                 for e in range(width):
                     values[i * width + e] = sum_dtype(vector[e])
 
@@ -108,26 +153,13 @@ def matrix(tile: Tile, dtype: Any, sum_dtype: Any, whole: bool) -> tuple[Any, Op
 def pixels(tile: Tile, dtype: Any, sum_dtype: Any) -> tuple[Any, Operand]:
     """Columns are pixels; k counts channels within taps.
 
-    The source is (array, where, limit, gather, channels). ``where`` holds, for the pixels that a thread reads, where
-    they are and their first coordinates; the first function returned fills it. Zeros are read from k = limit on.
+    The source is (array, where, limit, gather, channels), with ``where`` as the first function returned fills it.
+    Zeros are read from k = limit on.
     """
     width, pitch = lanes(np.dtype(dtype.name)), Shared.of(tile, sum_dtype).pitch
     across = tile.depth // width
     loads, step = tile.columns * across // tile.threads, tile.threads // across
     zero = sum_dtype(0)
-
-    @device
-    def locate(where, first, channel, gather, channels):
-        for i in range(loads):
-            n = u32(first + u32(u32(u32(cuda.threadIdx.x) // u32(across)) + u32(i * step)))
-            image, z, y, x = position(n, gather.grid)
-            z = multiply_add(z, gather.z.pixel_step, gather.z.start)
-            y = multiply_add(y, gather.y.pixel_step, gather.y.start)
-            x = multiply_add(x, gather.x.pixel_step, gather.x.start)
-            where[4 * i] = opaque(element(image, z, y, x, channel, gather, channels))
-            where[4 * i + 1] = opaque(z if n < u32(gather.pixels) else u32(OUTSIDE))
-            where[4 * i + 2] = opaque(y)
-            where[4 * i + 3] = opaque(x)
 
     @device
     def fetch(values, k, stop, source):
@@ -156,33 +188,20 @@ def pixels(tile: Tile, dtype: Any, sum_dtype: Any) -> tuple[Any, Operand]:
             for e in range(width):
                 shared[u64(u64(at) + u64(i * step + e * pitch))] = values[i * width + e]
 
-    return locate, Operand(fetch, put, loads * width)
+    return make_locate_pixels(loads, across, step), Operand(fetch, put, loads * width)
 
 
 @cache
 def taps(tile: Tile, dtype: Any, sum_dtype: Any) -> tuple[Any, Operand]:
     """Columns are channels within taps; k counts pixels.
 
-    The source is (array, where, gather, channels). ``where`` holds, for the columns that a thread reads, their channel
-    and how their tap shifts coordinates; the first function returned fills it. All are read for one pixel, so that a
-    thread has to find one.
+    The source is (array, where, gather, channels), with ``where`` as the first function returned fills it. A thread
+    reads all its vectors for one pixel, so that it has one to find.
     """
     width, pitch = lanes(np.dtype(dtype.name)), Shared.of(tile, sum_dtype).pitch
     across = tile.threads // tile.depth
     loads = tile.columns // width // across
     zero = sum_dtype(0)
-
-    @device
-    def locate(where, first, channel, limit, gather, channels):
-        for i in range(loads):
-            column = u32(first + u32(u32(u32(u32(cuda.threadIdx.x) % u32(across)) + u32(i * across)) * u32(width)))
-            tap, inner = divide(u32(column // u32(width)), channels.vectors)
-            _, tap_z, tap_y, tap_x = position(tap, gather.taps)
-            z = multiply_add(tap_z, gather.z.tap_step, gather.z.start)
-            where[4 * i] = multiply_add(inner, width, channel)
-            where[4 * i + 1] = z if column < limit else u32(OUTSIDE)
-            where[4 * i + 2] = multiply_add(tap_y, gather.y.tap_step, gather.y.start)
-            where[4 * i + 3] = multiply_add(tap_x, gather.x.tap_step, gather.x.start)
 
     @device
     def fetch(values, k, stop, source):
@@ -208,4 +227,21 @@ def taps(tile: Tile, dtype: Any, sum_dtype: Any) -> tuple[Any, Operand]:
             for e in range(width):
                 shared[u64(u64(at) + u64(i * across * width + e))] = values[i * width + e]
 
-    return locate, Operand(fetch, put, loads * width)
+    return make_locate_taps(loads, across, width), Operand(fetch, put, loads * width)
+
+
+def convolution(tile: Tile, dtype: Any, sum_dtype: Any) -> Engine:
+    """Rows are those of packed weights, columns are pixels."""
+    return _engine(tile, dtype, sum_dtype, matrix(tile, dtype, sum_dtype, True), pixels(tile, dtype, sum_dtype))
+
+
+def correlation(tile: Tile, dtype: Any, sum_dtype: Any) -> Engine:
+    """Rows are channels of a gradient, columns are channels within taps."""
+    return _engine(tile, dtype, sum_dtype, matrix(tile, dtype, sum_dtype, False), taps(tile, dtype, sum_dtype))
+
+
+def _engine(tile: Tile, dtype: Any, sum_dtype: Any, rows: Any, columns: Any) -> Engine:
+    (locate_rows, row_operand), (locate_columns, column_operand) = rows, columns
+    column_words = 4 * column_operand.values // lanes(np.dtype(dtype.name))
+    product = make_product(tile, sum_dtype, row_operand, column_operand)
+    return Engine(make_spread(tile, sum_dtype), locate_rows, 1, locate_columns, column_words, product)

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from fastconv.cuda import strided
 from fastconv.cuda._jit import cuda, device, kernel, launch, types, u32
 from fastconv.cuda.arrays import Array
-from fastconv.cuda.geometry import Channels, Filters, blocks, divisor, grid
+from fastconv.cuda.geometry import Channels, Filters, Matrix, blocks, divisor, grid
 from fastconv.cuda.layout import THREADS, channel_axes, is_channels_last
 from fastconv.cuda.operands import divide, multiply_add, position
 from fastconv.cuda.vector import BYTES, lanes
 
 SIDE = 32  # pixels and channels of a block's square
+SLOW = THREADS // 32  # of a block's square, along the axis that is not the fastest in memory
 ZERO = types.float32(0)
 
 
@@ -65,8 +66,8 @@ def make_pack_pixels(dtype: Any, channels_last: bool) -> Any:
 
 
 @cache
-def make_pack_weight(dtype: Any) -> Any:
-    """packed[group, (tap, channel), row] = weight, with zeros up to whole vectors of channels and rows, and tiles of k.
+def make_pack_weight(dtype: Any, rows_last: bool) -> Any:
+    """packed[group, (tap, channel), row] = weight, or packed[group, row, (tap, channel)], filled up with zeros.
 
     A thread moves all taps of one pair of channels: what a warp writes is contiguous, and what it reads is shared
     by the lines of its neighbours.
@@ -74,19 +75,21 @@ def make_pack_weight(dtype: Any) -> Any:
 
     @kernel
     def pack_weight(
-        weight, packed, rows, row_pitch, channels, channel_pitch, depth, row_blocks, channel_blocks, taps, source
+        weight, packed, rows, channels, channel_pitch, depth, matrix, row_blocks, channel_blocks, taps, source
     ):
         t = u32(cuda.threadIdx.x)
         rest, row_block = divide(u32(cuda.blockIdx.x), row_blocks)
         group, channel_block = divide(rest, channel_blocks)
-        row = multiply_add(row_block, 32, u32(t & u32(31)))
-        channel = multiply_add(channel_block, THREADS // 32, u32(t >> u32(5)))
-        if row >= u32(row_pitch):
+        fast, slow = u32(t & u32(31)), u32(t >> u32(5))
+        row = multiply_add(row_block, 32, fast) if rows_last else multiply_add(row_block, SLOW, slow)
+        channel = multiply_add(channel_block, SLOW, slow) if rows_last else multiply_add(channel_block, 32, fast)
+        if row >= u32(matrix.rows):
             return
         real = row < u32(rows) and channel < u32(channels)
         start = multiply_add(row, source.row, multiply_add(channel, source.channel, source.first))
         start = multiply_add(group, source.group, start)
-        first = u32(group * u32(depth))
+        step, row_step = (u32(matrix.pitch), u32(1)) if rows_last else (u32(1), u32(matrix.pitch))
+        first = multiply_add(group, matrix.group, u32(row * row_step))
         count = u32(u32(u32(taps.z.value) * u32(taps.y.value)) * u32(taps.x.value))
         if channel < u32(channel_pitch):
             for tap in range(count):
@@ -94,12 +97,11 @@ def make_pack_weight(dtype: Any) -> Any:
                 value = dtype(ZERO)
                 if real:
                     value = weight[offset_of(z, y, x, source, start)]
-                line = u32(first + multiply_add(u32(tap), channel_pitch, channel))
-                packed[multiply_add(line, row_pitch, row)] = value
+                packed[multiply_add(multiply_add(u32(tap), channel_pitch, channel), step, first)] = value
         k = multiply_add(count, channel_pitch, channel)
         while k < u32(depth):
-            packed[multiply_add(u32(first + k), row_pitch, row)] = dtype(ZERO)
-            k = u32(k + u32(THREADS // 32 * u32(channel_blocks.value)))
+            packed[multiply_add(k, step, first)] = dtype(ZERO)
+            k = u32(k + u32(u32(SLOW if rows_last else 32) * u32(channel_blocks.value)))
 
     return pack_weight
 
@@ -137,23 +139,39 @@ def _is_packed(x: Array) -> bool:
     return bool(ordered.flags.c_contiguous) and x.pointer % BYTES == 0
 
 
-def packed_weight(
-    weight: Array, places: Filters, rows: int, channels: int, groups: int, taps: tuple[int, ...], unit: int
-) -> tuple[Array, int, int, int]:
-    """The weight of one phase as matrices [group, (tap, channel), row], with ``unit`` values of k in a tile.
+class Weights(NamedTuple):
+    """A packed weight, how many k it has, and how many with those that fill up the last tile."""
 
-    Also the pitch of rows, how many k there are, and how many with those that fill up the last tile.
-    """
+    data: Array
+    matrix: Matrix
+    terms: int
+    depth: int
+
+
+def packed_weight(
+    weight: Array,
+    places: Filters,
+    rows: int,
+    channels: int,
+    groups: int,
+    taps: tuple[int, ...],
+    unit: int,
+    rows_last: bool,
+) -> Weights:
+    """The weight of one phase as a matrix of rows and (tap, channel), with ``unit`` values of k in a tile."""
     width = lanes(weight.dtype)
-    pitch, padded = blocks(rows, width) * width, blocks(channels, width) * width
+    padded = blocks(channels, width) * width
     terms = math.prod(taps) * padded
     depth = blocks(terms, unit) * unit
-    data = strided.scratch(weight, groups * depth * pitch)
-    row_blocks, channel_blocks = blocks(pitch, 32), blocks(padded, THREADS // 32)
+    pitch = blocks(rows, width) * width
+    matrix = Matrix(depth * pitch, pitch, pitch) if rows_last else Matrix(depth * rows, depth, rows)
+    data = strided.scratch(weight, groups * matrix.group)
+    row_side, channel_side = (32, SLOW) if rows_last else (SLOW, 32)
+    row_blocks, channel_blocks = blocks(matrix.rows, row_side), blocks(padded, channel_side)
     if terms:
         launch(
-            make_pack_weight(strided.types_of(weight.dtype)[0]), groups * channel_blocks * row_blocks, THREADS,
-            weight.stream, strided.span(weight)[0], data, rows, pitch, channels, padded, depth,
+            make_pack_weight(strided.types_of(weight.dtype)[0], rows_last), groups * channel_blocks * row_blocks,
+            THREADS, weight.stream, strided.span(weight)[0], data, rows, channels, padded, depth, matrix,
             divisor(row_blocks), divisor(channel_blocks), grid(taps), places,
         )  # fmt: skip
-    return data, pitch, terms, depth
+    return Weights(data, matrix, terms, depth)

@@ -35,6 +35,9 @@ class Tile(NamedTuple):
     def threads(self) -> int:
         return self.rows // self.row_span * (self.columns // self.column_span)
 
+    def depth_of(self, itemsize: int) -> int:
+        return self.depth
+
 
 # The large tile has 87 % multiply-adds in its loop, in 128 registers: two blocks share a multiprocessor. The small one
 # is for problems that would leave most of the large one, or most of the device, without work.
@@ -62,10 +65,40 @@ class Shared(NamedTuple):
         return cls(group, pitch, tile.depth * tile.rows, tile.depth * pitch, *steps)
 
 
+class Spread(NamedTuple):
+    """Which sums of a tile a thread has: ``span`` rows in groups of neighbours, ``step`` apart; columns likewise.
+
+    ``place`` is a device function that gives the first row and column of a thread.
+    """
+
+    row_span: int
+    row_group: int
+    row_step: int
+    column_span: int
+    column_group: int
+    column_step: int
+    place: Any
+
+
+class Engine(NamedTuple):
+    """How a kernel multiplies: where its sums are, and device functions for its operands and their products.
+
+    ``locate_rows`` and ``locate_columns`` fill arrays of so many words with what a thread reads.
+    """
+
+    spread: Spread
+    locate_rows: Any
+    row_words: int
+    locate_columns: Any
+    column_words: int
+    product: Any
+
+
 @cache
-def make_place(tile: Tile, sum_dtype: Any) -> Any:
-    """A device function: a thread's first row and column in its tile. A warp is 4 threads high and 8 wide."""
-    group, across = Shared.of(tile, sum_dtype).group, tile.columns // tile.column_span // 8
+def make_spread(tile: Tile, sum_dtype: Any) -> Spread:
+    """A warp is 4 threads high and 8 wide."""
+    group, _, _, _, row_step, column_step = Shared.of(tile, sum_dtype)
+    across = tile.columns // tile.column_span // 8
 
     @device
     def place(thread):
@@ -74,7 +107,7 @@ def make_place(tile: Tile, sum_dtype: Any) -> Any:
         column = u32(u32(u32(warp % u32(across)) * u32(8)) + u32(lane & u32(7)))
         return u32(opaque(row) * u32(group)), u32(opaque(column) * u32(group))
 
-    return place
+    return Spread(tile.row_span, group, row_step, tile.column_span, group, column_step, place)
 
 
 @cache
@@ -127,7 +160,7 @@ def make_product(tile: Tile, sum_dtype: Any, row_operand: Any, column_operand: A
     both = 2 * size
     fetch_rows, put_rows, row_values = row_operand
     fetch_columns, put_columns, column_values = column_operand
-    place, multiply = make_place(tile, sum_dtype), make_multiply(tile, sum_dtype)
+    place, multiply = make_spread(tile, sum_dtype).place, make_multiply(tile, sum_dtype)
 
     @device
     def product(acc, first, stop, row_source, column_source):

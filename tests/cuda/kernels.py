@@ -7,28 +7,28 @@ from functools import partial
 import numpy as np
 
 from fastconv._window import make_window
-from fastconv.cuda import strided, tile
+from fastconv.cuda import strided, tensor, tile
 from fastconv.cuda.convolve import make_convolve, make_correlate
 from fastconv.cuda.direct import make_direct, make_direct_weight
-from fastconv.cuda.geometry import Channels, Filters, Images, divisor, forward_phase
+from fastconv.cuda.geometry import Channels, Filters, Images, Matrix, divisor, forward_phase
 from fastconv.cuda.pack import make_pack_pixels, make_pack_weight
 from fastconv.cuda.sums import make_fold, make_pixel_sums
 
 GATHER = forward_phase(make_window((8, 8), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))).gather(2)
 IMAGES, FILTERS = Images(0, 0, 0, 0, 0, 0), Filters(0, 0, 0, 0, 0, 0, 0)
-CHANNELS, THREE = Channels(divisor(3), 3, 3), divisor(3)
+CHANNELS, MATRIX, THREE = Channels(divisor(3), 3, 3), Matrix(3, 3, 3), divisor(3)
 
 
 def convolve(shape, dtype):
     dtype, sum_dtype = strided.types_of(np.dtype(dtype))
     array = dtype[::1]
-    arguments = (array, array, array, array, True, True, 3, 3, 3, 4, THREE, THREE, GATHER, CHANNELS, IMAGES)
+    arguments = (array, array, array, array, True, True, 3, 3, 3, MATRIX, THREE, THREE, GATHER, CHANNELS, IMAGES)
     return make_convolve(shape, dtype, sum_dtype), arguments
 
 
 def correlate(shape, dtype):
     dtype, sum_dtype = strided.types_of(np.dtype(dtype))
-    arguments = (dtype[::1], dtype[::1], sum_dtype[::1], 3, 3, 4, 4, 8, THREE, THREE, THREE, GATHER, CHANNELS)
+    arguments = (dtype[::1], dtype[::1], sum_dtype[::1], 3, 3, MATRIX, 8, THREE, THREE, THREE, GATHER, CHANNELS)
     return make_correlate(shape, dtype, sum_dtype), arguments
 
 
@@ -54,8 +54,8 @@ def pack_pixels(dtype, channels_last):
 
 def pack_weight(dtype):
     dtype, _ = strided.types_of(np.dtype(dtype))
-    arguments = (dtype[::1], dtype[::1], 3, 4, 3, 4, 16, THREE, THREE, GATHER.taps, FILTERS)
-    return make_pack_weight(dtype), arguments
+    arguments = (dtype[::1], dtype[::1], 3, 3, 4, 16, MATRIX, THREE, THREE, GATHER.taps, FILTERS)
+    return make_pack_weight(dtype, True), arguments
 
 
 def pixel_sums(dtype, across):
@@ -80,6 +80,12 @@ KERNELS = {
     f"{make.__name__} {name} {dtype}": partial(make, shape, dtype)
     for dtype, shapes in SHAPES.items()
     for name, shape in shapes.items()
+    for make in (convolve, correlate)
+}
+KERNELS |= {
+    f"{make.__name__} tensor {name} {dtype}": partial(make, shape, dtype)
+    for dtype in ("float16", "float32")
+    for name, shape in (("large", tensor.LARGE), ("small", tensor.SMALL))
     for make in (convolve, correlate)
 }
 KERNELS |= {

@@ -84,6 +84,8 @@ def assemble(ptx, architecture, folder):
 
 def _operation(instruction):
     words = instruction.split()
+    if words[0] == "@!PT":  # never carried out
+        return "NOP"
     return words[1] if words[0].startswith("@") else words[0]
 
 
@@ -123,6 +125,8 @@ def main(*names):
             continue
         kernel, arguments = make()
         for architecture in architectures:
+            if architecture == "sm_75" and "tensor" in name:
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 code = code_of(kernel, arguments, architecture, Path(folder))
             share = sum(map(code.share, MULTIPLY_ADDS))

@@ -46,6 +46,8 @@ def kernel_of(kernel, signature) -> Kernel:
 class Interpreter:
     """An executor for :func:`fastconv.cuda._jit.running_on`; counts what it does."""
 
+    capability = (8, 0)
+
     def __init__(self, checked: bool = True) -> None:
         self.checked = checked
         self.launches: list[str] = []

@@ -287,6 +287,22 @@ class Machine:
         parts = [[self.each(x, lanes).reshape(warps, 32) for x in part] for part in (a, b, c)]
         return [x.reshape(-1) for x in semantics.mma(shape, kind, *parts)]
 
+    def matrices(self, number, address, count, transposed, lanes):
+        """``ldmatrix`` of 8 x 8 halves: lane 8 m + r of a warp has the address of row r of matrix m."""
+        warps = self._warps(number, lanes)
+        given = np.arange(len(lanes)) % 32 < 8 * count
+        try:
+            at = self.shared.place(address[given], 16, lanes[given])
+            words = self.shared.load(at, np.uint32, 4, lanes[given])
+        except Fault as fault:
+            raise self._fault(fault, number, None) from None
+        halves = np.stack(words, -1).view(np.uint16).reshape(warps, count, 8, 8)
+        if transposed:
+            halves = halves.swapaxes(2, 3)
+        return list(
+            np.ascontiguousarray(halves).view(np.uint32).reshape(warps, count, 32).swapaxes(0, 1).reshape(count, -1)
+        )
+
     def shuffle(self, number, mode, x, offset, clamp, lanes):
         """``shfl.sync`` of whole warps; lanes that would read outside keep their own value."""
         warps = self._warps(number, lanes)

@@ -130,7 +130,7 @@ class Translator:
             return self._memory(i)
         if i.name == "cp":
             return self._async(i)
-        if i.name in ("mma", "shfl"):
+        if i.name in ("mma", "ldmatrix", "shfl"):
             return getattr(self, f"_{i.name}")(i)
         if i.name == "mov" and "{" in "".join(i.operands):
             return self._parts(i)
@@ -188,6 +188,12 @@ class Translator:
         )
         lines = [f"result = m.mma({i.number}, {shape!r}, {kind!r}, {operands}, L)"]
         return lines + [self._assign(r, f"result[{n}]", "f32") for n, r in enumerate(d)]
+
+    def _ldmatrix(self, i: Instruction) -> list[str]:
+        registers = _parts(i.operands[0])
+        where = self.address(i.operands[1])
+        lines = [f"result = m.matrices({i.number}, {where}, {len(registers)}, {'trans' in i.opcode}, L)"]
+        return lines + [self._assign(r, f"result[{n}]", "b32") for n, r in enumerate(registers)]
 
     def _shfl(self, i: Instruction) -> list[str]:
         register, _, predicate = i.operands[0].partition("|")
