@@ -7,7 +7,7 @@ small that a tile would be mostly padding (:mod:`fastconv.cuda.direct`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from fastconv.cuda.sums import make_fold, make_pixel_sums
 from fastconv.cuda.vector import lanes
 
 FEW = 8  # up to here the products of a group's channels are summed without a tile
-FULL = 64  # tiles that are worth a large tile: half of a large device has work then
+FULL = 96  # blocks that are enough for a large device, which has 108 to 148 multiprocessors
 PARTS = 256  # blocks that a sum over pixels is divided among, at most
 SHORTEST = 512  # pixels of a part, at least
 
@@ -113,19 +113,15 @@ def _direct(x, weight, bias, out, groups, rows, channels, phase, relu, backward)
 
 
 def _tiles(dtype: Any, rows: int, columns: int, groups: int) -> tuple[AnyTile, int, int]:
-    """The tile for a product, and how many of it there are each way."""
-    large: AnyTile
-    small: AnyTile
+    """The largest tile that the product fills, in enough blocks, and how many of it there are each way."""
+    tiles: Sequence[AnyTile] = tile.DOUBLE_TILES if dtype == np.float64 else tile.TILES
     if _precision.on_tensor_cores(dtype):
-        large, small = tensor.LARGE, tensor.SMALL
-    elif dtype == np.float64:
-        large, small = tile.LARGE_DOUBLE, tile.SMALL_DOUBLE
-    else:
-        large, small = tile.LARGE, tile.SMALL
-    down, across = blocks(rows, large.rows), blocks(columns, large.columns)
-    if rows * 2 > large.rows and groups * down * across >= FULL:
-        return large, down, across
-    return small, blocks(rows, small.rows), blocks(columns, small.columns)
+        tiles = tensor.TILES
+    for shape in tiles:
+        down, across = blocks(rows, shape.rows), blocks(columns, shape.columns)
+        if rows * 2 > shape.rows and groups * down * across >= FULL:
+            break
+    return shape, down, across
 
 
 # ------------------------------------------------------------------------------------------------ sums over all pixels

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fastconv._window import Triple, Window
 
-COUNT = 2**31  # of pixels, taps times channels, and elements of an array: kernels count with 32 bits
+COUNT = 2**31  # elements of an array, from which on 32 bits do not serve: a Divisor needs one to itself
 
 
 class Divisor(NamedTuple):

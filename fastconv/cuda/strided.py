@@ -9,7 +9,7 @@ import numpy as np
 from fastconv.cuda import arrays, layout
 from fastconv.cuda._jit import from_dtype
 from fastconv.cuda.arrays import Array
-from fastconv.cuda.geometry import Filters, Images
+from fastconv.cuda.geometry import COUNT, Filters, Images
 
 
 def types_of(dtype: np.dtype[Any]) -> tuple[Any, Any]:
@@ -31,8 +31,8 @@ def span(x: Array) -> tuple[Array, int]:
     """All memory between the elements of ``x``, one-dimensional, and where its first element is in there."""
     low, high = layout.extent(x)
     count = (high - low) // x.itemsize
-    if count >= arrays.LIMIT:
-        raise ValueError(f"a CUDA array must span fewer than 2**32 elements, got {x.shape} with strides {x.strides}")
+    if count >= COUNT:
+        raise ValueError(f"a CUDA array must span fewer than 2**31 elements, got {x.shape} with strides {x.strides}")
     first = (x.pointer - low) // x.itemsize
     return view(x, (count,), (1,), -first), first
 
@@ -54,8 +54,8 @@ def view(x: Array, shape: tuple[int, ...], steps: tuple[int, ...], start: int = 
 
 def scratch(like: Array, count: int, dtype: np.dtype[Any] | None = None) -> Array:
     """Memory for the time of a call."""
-    if count >= arrays.LIMIT:
-        raise ValueError(f"CUDA arrays must have fewer than 2**32 elements, this call needs one of {count}")
+    if count >= COUNT:
+        raise ValueError(f"CUDA arrays must have fewer than 2**31 elements, this call needs one of {count}")
     return arrays.empty(like, (count,), like.dtype if dtype is None else dtype)
 
 

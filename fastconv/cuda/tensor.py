@@ -57,8 +57,7 @@ class TensorTile(NamedTuple):
         return DEPTH // itemsize
 
 
-LARGE = TensorTile(128, 128, 2, 4, 2)
-SMALL = TensorTile(64, 64, 2, 2, 4)
+TILES = (TensorTile(128, 128, 2, 4, 2), TensorTile(64, 64, 2, 2, 4))  # largest first
 
 
 def make_spread(tile: TensorTile) -> Spread:

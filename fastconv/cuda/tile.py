@@ -39,12 +39,10 @@ class Tile(NamedTuple):
         return self.depth
 
 
-# The large tile has 87 % multiply-adds in its loop, in 128 registers: two blocks share a multiprocessor. The small one
-# is for problems that would leave most of the large one, or most of the device, without work.
-LARGE = Tile(128, 128, 16, 8, 8, 2)
-SMALL = Tile(32, 32, 16, 4, 4, 8)
-LARGE_DOUBLE = Tile(128, 64, 8, 8, 4, 2)
-SMALL_DOUBLE = Tile(32, 32, 8, 4, 4, 8)
+# Largest first. 86 % of the large tile's loop are multiply-adds, in 128 registers, so that two blocks share a
+# multiprocessor; the others are for problems that would leave most of a large tile, or of the device, without work.
+TILES = (Tile(128, 128, 16, 8, 8, 2), Tile(64, 64, 16, 8, 4, 4), Tile(32, 32, 16, 4, 4, 8))
+DOUBLE_TILES = (Tile(128, 64, 8, 8, 4, 2), Tile(32, 32, 8, 4, 4, 8))
 
 
 class Shared(NamedTuple):

@@ -70,10 +70,11 @@ def fold(dtype):
     return make_fold(dtype, sum_dtype), arguments
 
 
+SIZES = ("large", "medium", "small")
 SHAPES = {
-    "float32": {"large": tile.LARGE, "small": tile.SMALL},
-    "float16": {"large": tile.LARGE, "small": tile.SMALL},
-    "float64": {"large": tile.LARGE_DOUBLE, "small": tile.SMALL_DOUBLE},
+    "float32": dict(zip(SIZES, tile.TILES, strict=True)),
+    "float16": dict(zip(SIZES, tile.TILES, strict=True)),
+    "float64": dict(zip(SIZES[::2], tile.DOUBLE_TILES, strict=True)),
 }
 
 KERNELS = {
@@ -85,7 +86,7 @@ KERNELS = {
 KERNELS |= {
     f"{make.__name__} tensor {name} {dtype}": partial(make, shape, dtype)
     for dtype in ("float16", "float32")
-    for name, shape in (("large", tensor.LARGE), ("small", tensor.SMALL))
+    for name, shape in zip(SIZES[::2], tensor.TILES, strict=True)
     for make in (convolve, correlate)
 }
 KERNELS |= {

@@ -31,13 +31,11 @@ def interpreter():
         yield executor
 
 
-@pytest.fixture
-def large_tiles(monkeypatch):
-    """Tiles that are worth it only for sizes that would take too long here."""
+def use_tile(monkeypatch, shape):
+    """Let products be computed in this tile, which may be worth it only for sizes that would take too long here."""
 
     def tiles(dtype, rows, columns, groups):
-        large = tile.LARGE_DOUBLE if dtype == np.float64 else tile.LARGE
-        return large, -(-rows // large.rows), -(-columns // large.columns)
+        return shape, -(-rows // shape.rows), -(-columns // shape.columns)
 
     monkeypatch.setattr(conv, "_tiles", tiles)
 
@@ -96,9 +94,13 @@ def test_every_pass_agrees_with_the_cpu(case, relu):
     check_passes(case, relu)
 
 
-@pytest.mark.usefixtures("large_tiles")
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_large_tiles(dtype):
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [(tile.TILES[0], "float32"), (tile.TILES[1], "float32"), (tile.DOUBLE_TILES[0], "float64")],
+    ids=str,
+)
+def test_large_tiles(shape, dtype, monkeypatch):
+    use_tile(monkeypatch, shape)
     options = {"stride": 1, "padding": ((1, 0), (1, 2)), "dilation": 1, "groups": 1}
     x, weight, bias = (strategies.values(shape, dtype, 1) for shape in ((2, 12, 9, 8), (132, 12, 2, 3), (132,)))
     check_passes(strategies.Convolution(strategies.channels_last(x), weight, bias, options, 0), relu=True)
@@ -194,8 +196,8 @@ def test_public_functions_take_cuda_arrays():
 
 
 def test_more_than_32_bits_can_count_is_refused():
-    x = arrays.Array(HostArray(np.zeros(1, np.float32)), 4096, (2**20, 2**12, 1, 1), None, np.float32, 0)
-    weight = device(np.zeros((1, 2**12, 1, 1), np.float32))
+    x = arrays.Array(HostArray(np.zeros(1, np.float32)), 4096, (2**20, 2**11, 1, 1), None, np.float32, 0)
+    weight = device(np.zeros((1, 2**11, 1, 1), np.float32))
     window = _checks.convolution("x", x.shape, "weight", weight.shape, 1, 0, 1, 1)[0]
-    with pytest.raises(ValueError, match=r"fewer than 2\*\*32 elements"):
+    with pytest.raises(ValueError, match=r"fewer than 2\*\*31 elements"):
         conv.conv_forward(x, weight, None, window, 1)

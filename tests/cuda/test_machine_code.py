@@ -40,7 +40,7 @@ def test_kernel(name, architecture, tmp_path):
         assert set(code.widths("LDGSTS")) == {128}  # asynchronous copies, and no other way into shared memory
         assert not code.widths("LDG")
         assert code.share("LDSM") > 0 or ("correlate" in name and "float32" in name)
-    elif "large" in name or "small" in name:
+    elif any(size in name for size in kernels.SIZES):
         assert set(code.widths("LDS")) == {128}
         assert set(code.widths("LDG")) == {128}
     if name in TILES:

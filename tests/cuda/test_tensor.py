@@ -13,10 +13,10 @@ pytest.importorskip("fastconv.cuda._jit", reason="needs Numba's CUDA package", e
 from hypothesis import given
 
 import fastconv as fc
-from fastconv.cuda import conv, tensor
+from fastconv.cuda import tensor
 from fastconv.cuda._jit import running_on
 from tests import strategies
-from tests.cuda.test_conv import CASES, check_passes
+from tests.cuda.test_conv import CASES, check_passes, use_tile
 from tests.ptx.executor import HostArray, Interpreter
 
 TF32 = 2.0**-10  # two factors, each rounded by half a unit of 10 bits
@@ -54,10 +54,7 @@ def test_tf32(case):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_large_tiles(dtype, monkeypatch):
-    def tiles(dtype, rows, columns, groups):
-        return tensor.LARGE, -(-rows // 128), -(-columns // 128)
-
-    monkeypatch.setattr(conv, "_tiles", tiles)
+    use_tile(monkeypatch, tensor.TILES[0])
     options = {"stride": 1, "padding": ((1, 0), (1, 2)), "dilation": 1, "groups": 1}
     x, weight, bias = (strategies.values(shape, dtype, 1) for shape in ((2, 20, 9, 8), (132, 20, 2, 3), (132,)))
     check_passes(strategies.Convolution(x, weight, bias, options, 0), relu=True, tolerance=TF32)
