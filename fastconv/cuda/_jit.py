@@ -30,7 +30,7 @@ except Exception as error:  # with the package but no toolkit it is no ImportErr
 import numpy as np
 
 SIMULATED = inspect.isfunction(cuda.jit) and "argtypes" in inspect.signature(cuda.jit).parameters
-u32, u64 = types.uint32, types.uint64
+u32, u64, i64 = types.uint32, types.uint64, types.int64
 
 
 # --------------------------------------------------------------------------------------------------------- declarations
@@ -121,7 +121,7 @@ def executor() -> Executor:
 
 def runs() -> bool:
     """Whether kernels can run: a device is there, or something in its place."""
-    return _executor.get() is not None or bool(cuda.is_available())
+    return _executor.get() is not None or (not SIMULATED and bool(cuda.is_available()))
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastconv.cuda import layout
-from fastconv.cuda._jit import cuda, kernel, launch, storage_and_sum, types, u32
+from fastconv.cuda._jit import cuda, i64, kernel, launch, storage_and_sum, types, u32
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS, each, element
-from fastconv.cuda.loss import Columns, _place, _statistics, columns_of, i64
+from fastconv.cuda.loss import Columns, _place, _statistics, columns_of
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.cuda._jit import kernel, launch, u32, u64
+from fastconv.cuda._jit import i64, kernel, launch, u32, u64
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS as THREADS
 from fastconv.cuda.elements import element
@@ -157,8 +157,8 @@ def _copy(rank: int) -> Any:
                 size = u32(sizes[axis])
                 quotient = u32(rest // size)
                 index = u32(rest - u32(quotient * size))
-                here += index * source_steps[axis]
-                there += index * result_steps[axis]
+                here += i64(index) * source_steps[axis]
+                there += i64(index) * result_steps[axis]
                 rest = quotient
             result[u64(there)] = source[u64(here)]
 

@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.cuda import layout
-from fastconv.cuda._jit import cuda, device, kernel, launch, storage_and_sum, types, u32
+from fastconv.cuda._jit import cuda, device, i64, kernel, launch, storage_and_sum, u32
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS
-
-i64 = types.int64
 
 
 # ------------------------------------------------------------------------------------------------------------- columns

@@ -10,10 +10,10 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cuda import layout
-from fastconv.cuda._jit import cuda, kernel, launch, storage_and_sum, types, u32, u64
+from fastconv.cuda._jit import cuda, i64, kernel, launch, storage_and_sum, types, u32, u64
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS, each, element
-from fastconv.cuda.pool_window import coordinate, i64, place_of, plane_at, reach_of
+from fastconv.cuda.pool_window import coordinate, place_of, plane_at, reach_of
 
 
 # -------------------------------------------------------------------------------------------------------------- forward

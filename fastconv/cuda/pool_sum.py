@@ -10,10 +10,10 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cuda import layout
-from fastconv.cuda._jit import kernel, storage_and_sum, types, u32, u64
+from fastconv.cuda._jit import i64, kernel, storage_and_sum, types, u32, u64
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import each, element
-from fastconv.cuda.pool_window import candidate, candidates, coordinate, counted, i64, place_of, plane_at, reach_of
+from fastconv.cuda.pool_window import candidate, candidates, coordinate, counted, place_of, plane_at, reach_of
 from fastconv.cuda.reduction import sum_of
 
 

@@ -5,9 +5,7 @@ Kernels get a :class:`fastconv._window.Window` as it is, a tuple of triples of i
 
 from __future__ import annotations
 
-from fastconv.cuda._jit import device, types, u32, u64
-
-i64 = types.int64
+from fastconv.cuda._jit import device, i64, u32, u64
 
 
 @device

@@ -40,7 +40,7 @@ def assert_agree(function, *args, length=1, scale=1.0, **options):
     actual, expected = on_cuda(function, *args, **options), on_cpu(function, *args, **options)
     dtypes = {a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
     unit = max(UNIT[dtype.name] for dtype in dtypes)
-    for got, want in zip(_items(actual), _items(expected), strict=True):
+    for got, want in zip(map(np.asarray, items(actual)), map(np.asarray, items(expected)), strict=True):
         assert got.shape == want.shape
         if got.dtype.kind != "f":
             np.testing.assert_array_equal(got, want)
@@ -52,5 +52,6 @@ def assert_agree(function, *args, length=1, scale=1.0, **options):
     return actual
 
 
-def _items(result):
-    return [np.asarray(item) for item in (result if isinstance(result, tuple) else (result,))]
+def items(result):
+    """The arrays of a result."""
+    return list(result) if isinstance(result, tuple) else [result]

@@ -7,6 +7,7 @@ memory      global, shared and local memory that report what no GPU would: acces
             of what nobody wrote, and races
 machine     threads, divergence, barriers and the grid
 compile     a Numba kernel -> PTX
+host        stand-ins for CUDA arrays
 executor    what fastconv launches its kernels on in tests
 
 Threads are lanes of NumPy arrays, many blocks at once. Not modelled: time, the order of blocks, flushing of

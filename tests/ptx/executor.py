@@ -4,38 +4,13 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from fastconv.cuda.arrays import Array
 from tests.ptx.compile import compile_ptx, numba_type
+from tests.ptx.host import HostArray, memory_of
 from tests.ptx.machine import Kernel, Pointer
-
-
-class HostArray:
-    """A stand-in for a CUDA array: the interface of one, with its memory on the host."""
-
-    def __init__(self, values: Any, stream: int | None = None) -> None:
-        self.values = values if isinstance(values, np.ndarray) else np.asarray(values)
-        self.stream = stream
-
-    shape = property(lambda self: self.values.shape)
-    dtype = property(lambda self: self.values.dtype)
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        interface = self.values.__array_interface__
-        names = ("shape", "strides", "typestr", "data")
-        return {name: interface[name] for name in names} | {"version": 3, "stream": self.stream}
-
-
-def memory_of(array: Array) -> np.ndarray:
-    """The bytes of a flat array whose pointer is one of the host."""
-
-    interface = array.__cuda_array_interface__ | {"shape": (array.nbytes,), "typestr": "|u1"}
-    return np.asarray(SimpleNamespace(__array_interface__=interface))
 
 
 @lru_cache(maxsize=256)
