@@ -56,12 +56,12 @@ class PyTorch:
 
     name = "PyTorch"
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, device: str = "cpu") -> None:
         import torch
 
         torch.set_num_threads(threads)
         self.version = torch.__version__
-        self._torch = torch
+        self._torch, self._device = torch, device
         functional = torch.nn.functional
         self._operations: dict[str, Callable[..., Any]] = {
             name: getattr(functional, name)
@@ -122,7 +122,7 @@ class PyTorch:
         function = self._operations.get(operation)
         if function is None:
             return None
-        tensors = [self._torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        tensors = [self._torch.from_numpy(a).to(self._device) if isinstance(a, np.ndarray) else a for a in arguments]
 
         def call() -> Any:
             with self._torch.inference_mode():
