@@ -474,6 +474,25 @@ def test_a_prange_in_every_layer(layer):
     assert done.stdout == f"{layer}\n", done.stderr[-2000:]
 
 
+AFTER_PYTORCH = """
+import torch
+from tests.test_compiled import _jit, fcp, large_in_a_prange, np
+regions, ask = [], _jit.in_parallel_region
+_jit.in_parallel_region = lambda: regions.append(ask()) or regions[-1]
+x, weight = np.ones((8, 32, 28, 28), np.float32), np.ones((48, 32, 3, 3), np.float32)
+fcp.conv2d(x, weight)
+large_in_a_prange(x, weight, 4)
+print(regions)
+"""
+
+
+@needs_threads
+@pytest.mark.torch
+def test_a_prange_is_noticed_where_pytorch_has_brought_its_openmp():
+    pytest.importorskip("torch")
+    assert run_script(AFTER_PYTORCH, NUMBA_THREADING_LAYER="omp").stdout == "[True, True, True, True]\n"
+
+
 def run_script(script, check=True, folder=None, **environment):
     """A script in a process of its own, with modules from ``folder`` before all others."""
     path = os.pathsep.join(map(str, filter(None, [folder, *sys.path])))

@@ -194,13 +194,15 @@ def in_parallel_region() -> bool:
     OpenMP says so. The other layers' work is done by threads that Python does not know.
     """
     if _layer() == "omp":
-        return bool(_omp_in_parallel()())
+        return any(in_parallel() for in_parallel in _omp_in_parallel())
     return threading.get_ident() not in [thread.ident for thread in threading.enumerate()]
 
 
 @cache
-def _omp_in_parallel() -> Any:
-    return ctypes.CDLL(importlib.import_module("numba.np.ufunc.omppool").__file__).omp_in_parallel
+def _omp_in_parallel() -> list[Any]:
+    """Of the OpenMP that Numba's layer was linked with, and of one that came before it: PyTorch brings its own, for all."""
+    places = importlib.import_module("numba.np.ufunc.omppool").__file__, None
+    return [library.omp_in_parallel for library in map(ctypes.CDLL, places) if hasattr(library, "omp_in_parallel")]
 
 
 def launch(core: Any, tasks: int, *args: Any) -> None:
