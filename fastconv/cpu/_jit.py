@@ -200,7 +200,7 @@ def in_parallel_region() -> bool:
 
 @cache
 def _omp_in_parallel() -> list[Any]:
-    """Of the OpenMP that Numba was linked with, and of one that came before it: PyTorch brings its own for everybody."""
+    """Of the OpenMP that Numba was linked with, and of one that came before it, as PyTorch brings its own for all."""
     places = importlib.import_module("numba.np.ufunc.omppool").__file__, None
     return [library.omp_in_parallel for library in map(ctypes.CDLL, places) if hasattr(library, "omp_in_parallel")]
 
