@@ -138,6 +138,8 @@ def shape_argument(name: str, value: Any, ndims: Sequence[int]) -> tuple[int, ..
     if len(value) not in ndims:
         expected = " or ".join(str(n) for n in sorted(ndims))
         raise ValueError(f"{name} must have {expected} entries, got {len(value)}: {tuple(value)}")
+    if set(map(type, value)) == {int} and min(value) >= 0 and max(value) < LIMIT:  # the usual case
+        return tuple(value)
     return tuple(integer(name, item, 0) for item in value)
 
 

@@ -27,10 +27,13 @@ class MaxPooled(NamedTuple):
     indices: Array
 
 
+_PLAIN = frozenset((int, bool, str, NoneType))
+
+
 # ------------------------------------------------------------------------------------------------------------- windows
 def window(name: str, sizes: tuple[int, ...], *arguments: Any) -> Window:
     """Check the window of these arguments: kernel_size, stride, padding, dilation and ceil_mode, as they were given."""
-    plain = all(type(argument) in (int, bool, str, NoneType) for argument in arguments)
+    plain = _PLAIN.issuperset(map(type, arguments))
     return (_window_of_plain_arguments if plain else _checked_window)(name, sizes, *arguments)
 
 

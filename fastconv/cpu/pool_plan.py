@@ -62,12 +62,7 @@ def covering(window: Window, axis: int) -> tuple[Table, int]:
     output, number, step = _covering(window, axis, window.input_size[axis])
     skipped = np.maximum(-((outputs - 1 - output) // step), 0)
     number = np.minimum(number, output // step + 1) - skipped
-    return _table(output - skipped * step, np.maximum(number, 0), _alike_step(window, axis)), -step
-
-
-def _alike_step(window: Window, axis: int) -> int:
-    """From one position to the next that is covered alike: with a stride they are covered by the same outputs."""
-    return 1 if window.stride[axis] == 1 else 0
+    return _table(output - skipped * step, np.maximum(number, 0), 1, window.stride[axis]), -step
 
 
 def _covering(window: Window, axis: int, positions: int) -> tuple[Table, Table, int]:
@@ -82,15 +77,18 @@ def _covering(window: Window, axis: int, positions: int) -> tuple[Table, Table, 
     return (place - tap * dilation) // stride, np.maximum(-((tap - kernel) // taps), 0), step
 
 
-def _table(first: Any, number: Any, step: int) -> Table:
+def _table(first: Any, number: Any, step: int, every: int = 1) -> Table:
     """Three tables in one: the first row of each position, the number of rows, and how many positions go on alike.
 
-    Alike means the same number of rows, each ``step`` further on than the one before it.
+    Alike means the same number of rows, each ``step`` further on than those of the position ``every`` before it.
     """
-    breaks = (np.diff(number) != 0) | (np.diff(first) != step)
-    ends = np.append(np.flatnonzero(breaks) + 1, len(first))
-    place = np.arange(len(first))
-    return np.concatenate([first, number, ends[np.searchsorted(ends, place, side="right")] - place]).astype(np.int64)
+    alike = np.ones(len(first))
+    for phase in range(min(every, len(first))):
+        breaks = (np.diff(number[phase::every]) != 0) | (np.diff(first[phase::every]) != step)
+        ends = np.append(np.flatnonzero(breaks), len(breaks)) + 1
+        place = np.arange(len(breaks) + 1)
+        alike[phase::every] = ends[np.searchsorted(ends, place, side="right")] - place
+    return np.concatenate([first, number, alike]).astype(np.int64)
 
 
 # ------------------------------------------------------------------------------------------------------------- divisors
@@ -173,8 +171,8 @@ def _plan(header: tuple[Any, ...], *tables: Table) -> Table:
 # from the one at the phase's index, and the number of outputs. Where windows share the row every position is a phase.
 (
     B_SOURCE_HEIGHT, B_SOURCE_WIDTH, B_SOURCE_ROWS, B_DEPTH, B_HEIGHT, B_WIDTH, B_DEPTH_STEP, B_HEIGHT_STEP,
-    B_WIDTH_STEP, B_ROW_STEP, B_STRIDE, B_PHASES, B_GAP, B_PITCH, B_BAND, B_BAND_ROWS, B_HEADER,
-) = range(17)  # fmt: skip
+    B_WIDTH_STEP, B_ROW_STEP, B_ROW_EVERY, B_STRIDE, B_PHASES, B_GAP, B_PITCH, B_BAND, B_BAND_ROWS, B_HEADER,
+) = range(18)  # fmt: skip
 
 
 @lru_cache(maxsize=256)
@@ -189,7 +187,8 @@ def backward_plan(window: Window, run: int, lanes: int) -> Table:
     band, band_rows = _band(height, -height_step, max(BAND_ELEMENTS // max(size * run, 1), 1))
     header = (
         window.output_size[1], count, math.prod(window.output_size[:2]), *window.input_size,
-        depth_step * window.output_size[1], height_step, -step, _alike_step(window, 1), stride, len(first), gap * run,
+        depth_step * window.output_size[1], height_step, -step, min(window.stride[1], 1), max(window.stride[1], 1),
+        stride, len(first), gap * run,
         -(-pitch // lanes) * lanes, band, band_rows,
     )  # fmt: skip
     return _plan(header, depth, height, first, number)
