@@ -148,7 +148,7 @@ def global_max_pool(x: Array, return_indices: bool = False) -> Array | MaxPooled
     """
     backend = _dispatch.backend(x=x)
     _check(x, ORDERED)
-    y, indices = backend.global_max_pool_forward(x)
+    y, indices = backend.global_max_pool_forward(x, bool(return_indices))
     return MaxPooled(y, indices) if return_indices else y
 
 

@@ -17,12 +17,13 @@ import numpy.typing as npt
 from fastconv.cpu import _jit, order
 from fastconv.cpu.arithmetic import choose, fold_maximum, fold_sum
 from fastconv.cpu.elementary import exp, log1p
-from fastconv.cpu.microkernel import advance, lanes_at, pointer
-from fastconv.cpu.vector import load_first, splat, store_first
+from fastconv.cpu.microkernel import advance, clear, lanes_at, pointer
+from fastconv.cpu.vector import load, load_first, splat, store_first
 
 Array = npt.NDArray[Any]
 
 _RUN = 16  # terms that a lane sums plainly before the sum is carried on with its rounding error
+_WIDE = 8  # vectors of neighbouring columns that one step along the class axis takes in, so that lines come in a row
 _SHARE = 1 << 14  # elements that are worth a thread
 
 
@@ -55,6 +56,40 @@ def _group(index, count, inner, lanes):
     columns = min(lanes, inner - lane)
     whole = count if columns == lanes else 0
     return Group(lanes, block * count * inner + lane, inner, whole, count, columns, block * inner + lane, columns)
+
+
+@_jit.inlined
+def _blocks(size, count, inner, lanes):
+    """How many blocks of groups there are: of _WIDE vectors side by side, so that a step reads some lines in a row."""
+    wide = _WIDE * lanes
+    return size // count if inner == 1 else size // (count * inner) * ((inner + wide - 1) // wide)
+
+
+@_jit.inlined
+def _block(index, count, inner, lanes):
+    if inner == 1:
+        return _group(index, count, inner, lanes)
+    blocks = (inner + _WIDE * lanes - 1) // (_WIDE * lanes)
+    outer, lane = index // blocks, index % blocks * _WIDE * lanes
+    columns = min(_WIDE * lanes, inner - lane)
+    return Group(lanes, outer * count * inner + lane, inner, 0, count, 0, outer * inner + lane, columns)
+
+
+@_jit.inlined
+def _strips(block):
+    """How many groups a block holds."""
+    return (block.columns + block.lanes - 1) // block.lanes
+
+
+@_jit.inlined
+def _strip(block, v, inner):
+    """One of them."""
+    if inner == 1:
+        return block
+    lanes, lane = block.lanes, v * block.lanes
+    columns = min(lanes, block.columns - lane)
+    whole = block.steps if columns == lanes else 0
+    return Group(lanes, block.start + lane, block.pitch, whole, block.steps, columns, block.column + lane, columns)
 
 
 @_jit.inlined
@@ -117,17 +152,38 @@ def _tail(x, group, inner, peak, y, kept):
 
 
 @_jit.inlined
-def _product(grad_out, y, group, inner, weighted):
-    """The sum of grad_out y, or of grad_out alone, over each column."""
+def _product(grad_out, y, group, run, weighted):
+    """The sum of grad_out y, or of grad_out alone, over up to 2 _RUN steps from ``run`` on: even and odd ones apart."""
     zero = splat(y, 0.0)
-    total, lost = zero, zero
-    for run in range(0, group.steps, _RUN):
-        partial = zero
-        for k in range(run, min(run + _RUN, group.steps)):
-            g = _load(grad_out, k, group, zero)
-            partial = partial + (g * _load(y, k, group, zero) if weighted else g)
-        total, lost = _carry(total, lost, partial)
-    return fold_sum(total + lost) if inner == 1 else total + lost
+    even, odd, stop = zero, zero, min(run + 2 * _RUN, group.steps)
+    whole = max(min(stop, group.whole), run)
+    pairs = run + (whole - run) // 2 * 2
+    for k in range(run, pairs, 2):
+        g, h = load(_at(grad_out, k, group)), load(_at(grad_out, k + 1, group))
+        even = even + (g * load(_at(y, k, group)) if weighted else g)
+        odd = odd + (h * load(_at(y, k + 1, group)) if weighted else h)
+    for k in range(pairs, stop):
+        g = _load(grad_out, k, group, zero)
+        even = even + (g * _load(y, k, group, zero) if weighted else g)
+    return even + odd
+
+
+@_jit.inlined
+def _products(grad_out, y, block, inner, weighted, totals):
+    """The sum of grad_out y, or of grad_out alone, over each column of a block; run by run for all of its strips."""
+    lanes, strips = block.lanes, _strips(block)
+    lost = advance(totals, _WIDE * lanes)
+    clear(totals, strips * lanes)
+    clear(lost, strips * lanes)
+    for run in range(0, block.steps, 2 * _RUN):
+        for v in range(strips):
+            partial = _product(grad_out, y, _strip(block, v, inner), run, weighted)
+            total, error = _carry(load(advance(totals, v * lanes)), load(advance(lost, v * lanes)), partial)
+            store_first(advance(totals, v * lanes), total, lanes)
+            store_first(advance(lost, v * lanes), error, lanes)
+    for v in range(strips):
+        total = load(advance(totals, v * lanes)) + load(advance(lost, v * lanes))
+        store_first(advance(totals, v * lanes), fold_sum(total) if inner == 1 else total, lanes)
 
 
 # -------------------------------------------------------------------------------------------------- softmax and its kin
@@ -197,6 +253,30 @@ def _cross_entropy(worker, workers, x, count, inner, labels, losses):
             losses[group.column + i] = logs[i] + (peaks[i] - x[here]) if label >= 0 else 0
 
 
+@_jit.inlined
+def _slope(g, y, total, weighted):
+    """The gradient of softmax, or of log-softmax."""
+    return y * (g - total) if weighted else g - exp(y, total * 0.0) * total
+
+
+@_jit.inlined
+def _slopes(grad_out, y, block, inner, weighted, totals, grad_x):
+    """grad_x of a block, whose sums are in ``totals``."""
+    zero, strips = splat(y, 0.0), _strips(block)
+    some = _RUN if strips > 1 else block.steps
+    for run in range(0, block.steps, some):
+        for v in range(strips):
+            group, total = _strip(block, v, inner), load(advance(totals, v * block.lanes))
+            stop = min(run + some, group.steps)
+            whole = max(min(stop, group.whole), run)
+            for k in range(run, whole):
+                value = _slope(load(_at(grad_out, k, group)), load(_at(y, k, group)), total, weighted)
+                store_first(_at(grad_x, k, group), value, block.lanes)
+            for k in range(whole, stop):
+                value = _slope(_load(grad_out, k, group, zero), _load(y, k, group, zero), total, weighted)
+                _store(grad_x, k, group, value)
+
+
 @_jit.compiled
 def _total(worker, workers, losses, divisor, result):
     """result = sum of losses / divisor, formed in float64; NaN for the mean of nothing."""
@@ -217,30 +297,25 @@ def _check_labels(worker, workers, labels, classes, outside):
 @_jit.compiled
 def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = y (grad_out - sum of grad_out y)."""
-    source, result, target = pointer(grad_out, 0), pointer(y, 0), pointer(grad_x, 0)
-    lanes = lanes_at(source)
-    zero = splat(source, 0.0)
-    groups = _groups(y.size, count, inner, lanes)
-    for index in range(worker * groups // workers, (worker + 1) * groups // workers):
-        group = _group(index, count, inner, lanes)
-        dot = _product(source, result, group, inner, True)
-        for k in range(group.steps):
-            _store(target, k, group, _load(result, k, group, zero) * (_load(source, k, group, zero) - dot))
+    lanes = lanes_at(pointer(y, 0))
+    totals, blocks = np.empty(2 * _WIDE * lanes, y.dtype), _blocks(y.size, count, inner, lanes)
+    for index in range(worker * blocks // workers, (worker + 1) * blocks // workers):
+        block = _block(index, count, inner, lanes)
+        arrays = pointer(grad_out, 0), pointer(y, 0)
+        _products(*arrays, block, inner, True, pointer(totals, 0))
+        _slopes(*arrays, block, inner, True, pointer(totals, 0), pointer(grad_x, 0))
 
 
 @_jit.compiled
 def _log_softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = grad_out - e^y (sum of grad_out)."""
-    source, result, target = pointer(grad_out, 0), pointer(y, 0), pointer(grad_x, 0)
-    lanes = lanes_at(source)
-    zero = splat(source, 0.0)
-    groups = _groups(y.size, count, inner, lanes)
-    for index in range(worker * groups // workers, (worker + 1) * groups // workers):
-        group = _group(index, count, inner, lanes)
-        total = _product(source, result, group, inner, False)
-        for k in range(group.steps):
-            y_k = exp(_load(result, k, group, zero), zero)
-            _store(target, k, group, _load(source, k, group, zero) - y_k * total)
+    lanes = lanes_at(pointer(y, 0))
+    totals, blocks = np.empty(2 * _WIDE * lanes, y.dtype), _blocks(y.size, count, inner, lanes)
+    for index in range(worker * blocks // workers, (worker + 1) * blocks // workers):
+        block = _block(index, count, inner, lanes)
+        arrays = pointer(grad_out, 0), pointer(y, 0)
+        _products(*arrays, block, inner, False, pointer(totals, 0))
+        _slopes(*arrays, block, inner, False, pointer(totals, 0), pointer(grad_x, 0))
 
 
 # ------------------------------------------------------------------------------------------------------ entry functions

@@ -12,7 +12,8 @@ import numpy as np
 
 from fastconv.cpu import layout
 from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch, made
-from fastconv.cpu.microkernel import lanes_at, pointer
+from fastconv.cpu.arithmetic import fold_sum
+from fastconv.cpu.microkernel import advance, lanes_at, pointer
 from fastconv.cpu.pool_bands import SERIAL_BYTES, runs_and_planes
 from fastconv.cpu.pool_max import lowest, max_pool_backward
 from fastconv.cpu.pool_rows import (
@@ -27,10 +28,12 @@ from fastconv.cpu.pool_rows import (
     earliest_largest4,
     first_largest,
     first_largest4,
+    largest,
+    largest4,
     plus,
     plus4,
 )
-from fastconv.cpu.vector import splat
+from fastconv.cpu.vector import divide, fold_largest, load, load_first, opaque, splat, store_first
 
 Array = layout.Array
 
@@ -47,28 +50,50 @@ def _merge(operation, x, plane, size, run, places, fill, cells):
     return whole * count
 
 
+@inlined
+def _whole_plane(operation, source, size, fill):
+    """The elements of a plane of one channel, merged to one vector."""
+    lanes, value, j = lanes_at(source), fill, 0
+    while j + 4 * lanes <= size:
+        a, b = load(advance(source, j)), load(advance(source, j + lanes))
+        c, d = load(advance(source, j + 2 * lanes)), load(advance(source, j + 3 * lanes))
+        value, j = operation.across(value, 0, operation.across4(a, 0, b, 0, c, 0, d, 0)[0], 0)[0], j + 4 * lanes
+    while j < size:
+        value = operation.across(value, 0, load_first(advance(source, j), size - j, fill), 0)[0]
+        j = opaque(j + lanes)
+    return value
+
+
 @compiled
 def global_sum_core(worker, workers, x, y, planes, size, run, zero):
     """The mean of each channel's ``size`` elements."""
     operation, fill = Operation(False, False, plus, plus4, plus, plus4, as_is), splat(pointer(x, 0), zero)
-    lanes, places = np.zeros(VECTOR_BYTES, x.dtype), np.zeros(max(run, VECTOR_BYTES), np.int64)
+    count, places = splat(pointer(x, 0), x.dtype.type(size)), np.zeros(max(run, VECTOR_BYTES), np.int64)
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         if run > 1:
             _merge(operation, x, plane, size, run, places, fill, Cells(pointer(y, plane * run), pointer(places, 0)))
             for channel in range(plane * run, (plane + 1) * run):
                 y[channel] /= size
         else:
-            merged = _merge(operation, x, plane, size, 1, places, fill, Cells(pointer(lanes, 0), pointer(places, 0)))
-            total = zero
-            for lane in range(lanes_at(pointer(x, 0))):
-                total += lanes[lane]
-            for e in range(plane * size + merged, (plane + 1) * size):
-                total += x[e]
-            y[plane] = total / size
+            value = fold_sum(_whole_plane(operation, pointer(x, plane * size), size, fill))
+            store_first(pointer(y, plane), divide(value, count), 1)
 
 
 @compiled
-def global_max_core(worker, workers, x, y, indices, planes, size, run, lowest):
+def global_max_core(worker, workers, x, y, planes, size, run, lowest):
+    """The maximum of each channel's ``size`` elements."""
+    operation, fill = Operation(False, True, largest, largest4, largest, largest4, as_is), splat(pointer(x, 0), lowest)
+    places = np.zeros(max(run, VECTOR_BYTES), np.int64)
+    for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
+        if run > 1:
+            _merge(operation, x, plane, size, run, places, fill, Cells(pointer(y, plane * run), pointer(places, 0)))
+        else:
+            value = fold_largest(_whole_plane(operation, pointer(x, plane * size), size, fill))
+            store_first(pointer(y, plane), value, 1)
+
+
+@compiled
+def global_argmax_core(worker, workers, x, y, indices, planes, size, run, lowest):
     """The maximum of each channel's ``size`` elements and where it is."""
     operation = Operation(True, True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
     fill, count = splat(pointer(x, 0), lowest), lanes_at(pointer(x, 0))
@@ -121,11 +146,16 @@ def global_avg_pool_forward(x: Array) -> Array:
     return y
 
 
-def global_max_pool_forward(x: Array) -> tuple[Array, Array]:
-    """The maximum of each channel of x (N, C, *spatial), and its position."""
+def global_max_pool_forward(x: Array, return_indices: bool) -> tuple[Array, Array | None]:
+    """The maximum of each channel of x (N, C, *spatial) and, if asked for, its position."""
     source, planes, size, run, tasks = _planes(x)
-    y, indices = made(np.empty(x.shape[:2], x.dtype)), made(np.empty(x.shape[:2], np.int64))
-    launch(global_max_core, tasks, source, y.reshape(-1), indices.reshape(-1), planes, size, run, lowest(x.dtype))
+    y = made(np.empty(x.shape[:2], x.dtype))
+    if not return_indices:
+        launch(global_max_core, tasks, source, y.reshape(-1), planes, size, run, lowest(x.dtype))
+        return y, None
+    indices = made(np.empty(x.shape[:2], np.int64))
+    targets = y.reshape(-1), indices.reshape(-1)
+    launch(global_argmax_core, tasks, source, *targets, planes, size, run, lowest(x.dtype))
     return y, indices
 
 

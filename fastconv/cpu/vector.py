@@ -265,6 +265,23 @@ def maximum_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     return a(a, b, c, d), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def fold_largest(typingctx: Any, value: Any) -> Any:
+    """The largest of all lanes in every lane; NaN where one of them is NaN."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        dtype, result = signature.return_type.dtype, args[0]
+        for distance in (1 << bit for bit in range(signature.return_type.lanes.bit_length() - 1)):
+            order = [lane ^ distance for lane in range(signature.return_type.lanes)]
+            other = builder.shuffle_vector(result, result, ir.Constant(ir.VectorType(emit.LANE, len(order)), order))
+            larger = _larger(builder, dtype, result, other)
+            is_float = isinstance(dtype, types.Float)
+            result = builder.select(builder.fcmp_unordered("uno", other, other), other, larger) if is_float else larger
+        return result
+
+    return value(value), codegen
+
+
 def _larger(builder: Any, dtype: Any, a: Any, b: Any) -> Any:
     """b > a ? b : a, which is one instruction on x86-64."""
     if isinstance(dtype, types.Float):
