@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastconv import _checks, _dispatch, cuda
+from fastconv import _checks, _dispatch
 from fastconv._window import Padding, Sizes, Window, shared_window
 
 Array = npt.NDArray[Any]
 OutputSizes = SupportsIndex | Sequence[SupportsIndex | None] | None
 INDICES = (np.dtype(np.int64),)
-ORDERED = _checks.FLOATS + _checks.INTEGERS  # dtypes that have a maximum
+ORDERED = _checks.STORED + _checks.INTEGERS  # dtypes that have a maximum
 
 
 class MaxPooled(NamedTuple):
@@ -117,7 +117,7 @@ def _maxima(
 def max_pool_backward(rank: int, grad_out: Array, indices: Array, input_shape: Sequence[int]) -> Array:
     backend = _dispatch.backend(grad_out=grad_out, indices=indices)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("grad_out", grad_out, (len(shape),))
+    _checks.array("grad_out", grad_out, (len(shape),), _checks.STORED)
     check_indices(indices, grad_out.shape)
     _checks.shape("grad_out", grad_out, pooled_shape(shape, grad_out.shape, rank))
     if len(shape) == rank + 2:
@@ -141,7 +141,7 @@ def avg_pool(
     out: Array | None,
 ) -> Array:
     backend = _dispatch.backend(x=x, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
     sliding = window("x", x.shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
     divisor = None if divisor is None else _checks.integer("divisor_override", divisor, 1)
     _checks.output(out, pooled_shape(x.shape, sliding.output_size, rank), x.dtype)
@@ -169,7 +169,7 @@ def avg_pool_backward(
 ) -> Array:
     backend = _dispatch.backend(grad_out=grad_out)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("grad_out", grad_out, (len(shape),))
+    _checks.array("grad_out", grad_out, (len(shape),), _checks.STORED)
     sliding = window("input_shape", shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
     divisor = None if divisor is None else _checks.integer("divisor_override", divisor, 1)
     _checks.shape("grad_out", grad_out, pooled_shape(shape, sliding.output_size, rank))
@@ -193,7 +193,7 @@ def _shared(x_name: str, sizes: tuple[int, ...], output_size: OutputSizes) -> Wi
 @_dispatch.operation
 def adaptive_avg_pool(rank: int, x: Array, output_size: OutputSizes) -> Array:
     backend = _dispatch.backend(x=x)
-    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
     windows, unbatched = _shared("x", x.shape[-rank:], output_size), x.ndim == rank + 1
     y: Array = backend.sum_pool_forward(with_batch(x, unbatched), windows, False, None, None)
     return y[0] if unbatched else y
@@ -203,7 +203,7 @@ def adaptive_avg_pool(rank: int, x: Array, output_size: OutputSizes) -> Array:
 def adaptive_avg_pool_backward(rank: int, grad_out: Array, input_shape: Sequence[int]) -> Array:
     backend = _dispatch.backend(grad_out=grad_out)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("grad_out", grad_out, (len(shape),))
+    _checks.array("grad_out", grad_out, (len(shape),), _checks.STORED)
     _checks.shape("grad_out", grad_out, pooled_shape(shape, grad_out.shape, rank))
     occupied("grad_out", grad_out.shape[-rank:])
     windows, unbatched = _shared("input_shape", shape[-rank:], grad_out.shape[-rank:]), len(shape) == rank + 1
@@ -245,24 +245,14 @@ def max_unpool_backward(rank: int, grad_out: Array, indices: Array) -> Array:
 
 
 # --------------------------------------------------------------------------------------------------------- power means
-@_dispatch.operation
 def lp_pool(rank: int, x: Array, norm_type: float, kernel_size: Sizes, stride: Sizes | None, ceil_mode: bool) -> Array:
-    p, options = _exponent(norm_type), (0, 1, ceil_mode, True, None)
-    backend = _dispatch.backend(x=x)
-    _checks.array("x", x, (rank + 2, rank + 1))
-    if backend is cuda:
-        sliding, elements = (
-            window("x", x.shape[-rank:], kernel_size, stride, *options[:3]),
-            _elements(rank, kernel_size),
-        )
-        y: Array = backend.lp_pool_forward(with_batch(x, x.ndim == rank + 1), sliding, p, elements)
-        return y[0] if x.ndim == rank + 1 else y
-    with np.errstate(all="ignore"):
-        mean = avg_pool(rank, _power(x, p), kernel_size, stride, *options, None)
-        return _power(mean * mean.dtype.type(_elements(rank, kernel_size)), 1 / p)
+    backend, p = _dispatch.backend(x=x), _exponent(norm_type)
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    sliding, unbatched = window("x", x.shape[-rank:], kernel_size, stride, 0, 1, ceil_mode), x.ndim == rank + 1
+    y: Array = backend.lp_pool_forward(with_batch(x, unbatched), sliding, p, math.prod(sliding.kernel_size))
+    return y[0] if unbatched else y
 
 
-@_dispatch.operation
 def lp_pool_backward(
     rank: int,
     grad_out: Array,
@@ -272,39 +262,13 @@ def lp_pool_backward(
     stride: Sizes | None,
     ceil_mode: bool,
 ) -> Array:
-    """From y^p = K mean(x^p) follows p y^(p-1) dy = K mean(p x^(p-1) dx)."""
-    backend = _dispatch.backend(grad_out=grad_out, x=x)
-    if backend is cuda:
-        return _lp_pool_backward(rank, grad_out, x, norm_type, kernel_size, stride, ceil_mode)
-    y = lp_pool(rank, x, norm_type, kernel_size, stride, ceil_mode)
-    _checks.same_dtype("grad_out", grad_out, "x", x)
-    _checks.shape("grad_out", grad_out, y.shape)
-    p, options = _exponent(norm_type), (0, 1, ceil_mode, True, None)
-    with np.errstate(all="ignore"):
-        share = grad_out * _power(y, 1 - p) * x.dtype.type(_elements(rank, kernel_size))
-        share[y == 0] = 0  # where the norm has no derivative
-        grad_x = avg_pool_backward(rank, share, x.shape, kernel_size, stride, *options)
-        np.multiply(grad_x, _power(x, p - 1), out=grad_x, where=grad_x != 0)
-    return grad_x
-
-
-def _lp_pool_backward(
-    rank: int,
-    grad_out: Array,
-    x: Array,
-    norm_type: float,
-    kernel_size: Sizes,
-    stride: Sizes | None,
-    ceil_mode: bool,
-) -> Array:
-    """The same on a CUDA device, where it is kernels from one end to the other."""
-    p, unbatched = _exponent(norm_type), x.ndim == rank + 1
-    _checks.array("x", x, (rank + 2, rank + 1))
-    sliding = window("x", x.shape[-rank:], kernel_size, stride, 0, 1, ceil_mode)
+    backend, p = _dispatch.backend(grad_out=grad_out, x=x), _exponent(norm_type)
+    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    sliding, unbatched = window("x", x.shape[-rank:], kernel_size, stride, 0, 1, ceil_mode), x.ndim == rank + 1
     _checks.same_dtype("grad_out", grad_out, "x", x)
     _checks.shape("grad_out", grad_out, pooled_shape(x.shape, sliding.output_size, rank))
     operands = with_batch(grad_out, unbatched), with_batch(x, unbatched)
-    grad_x: Array = cuda.lp_pool_backward(*operands, sliding, p, _elements(rank, kernel_size))
+    grad_x: Array = backend.lp_pool_backward(*operands, sliding, p, math.prod(sliding.kernel_size))
     return grad_x[0] if unbatched else grad_x
 
 
@@ -313,18 +277,3 @@ def _exponent(norm_type: Any) -> float:
     if not 0 < p < math.inf:
         raise ValueError(f"norm_type must be positive and finite, got {norm_type!r}")
     return p
-
-
-def _elements(rank: int, kernel_size: Sizes) -> int:
-    return math.prod(_checks.integers("kernel_size", kernel_size, rank, 1))
-
-
-def _power(x: Array, p: float) -> Array:
-    """x^p; the usual exponents are single operations, as fast as memory."""
-    if p == 1:
-        return x
-    if p == 2:
-        return np.square(x)
-    if p == 0.5:
-        return np.sqrt(x)
-    return np.power(x, x.dtype.type(p))  # type: ignore[no-any-return]

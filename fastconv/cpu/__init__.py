@@ -24,6 +24,8 @@ from fastconv.cpu.pool_global import global_avg_pool_backward as global_avg_pool
 from fastconv.cpu.pool_global import global_avg_pool_forward as global_avg_pool_forward
 from fastconv.cpu.pool_global import global_max_pool_backward as global_max_pool_backward
 from fastconv.cpu.pool_global import global_max_pool_forward as global_max_pool_forward
+from fastconv.cpu.pool_lp import lp_pool_backward as lp_pool_backward
+from fastconv.cpu.pool_lp import lp_pool_forward as lp_pool_forward
 from fastconv.cpu.pool_max import max_pool_backward as max_pool_backward
 from fastconv.cpu.pool_max import max_pool_forward as max_pool_forward
 from fastconv.cpu.pool_sum import sum_pool_backward as sum_pool_backward

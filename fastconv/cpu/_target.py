@@ -29,6 +29,11 @@ def magic() -> tuple[str, str, str]:
     return triple, processor, features
 
 
+def _converts_half() -> bool:
+    """Whether float16 and float32 are converted by an instruction, in whole vectors."""
+    return "+f16c" in magic()[2].split(",")
+
+
 def _l2_bytes() -> int:
     """Bytes of a core's L2 cache; 512 KiB where the system does not say."""
     try:
@@ -39,4 +44,5 @@ def _l2_bytes() -> int:
 
 
 VECTOR_BYTES, VECTOR_REGISTERS, HAS_FMA = _vector_unit()
+HAS_HALF = _converts_half()
 L2_BYTES = _l2_bytes()

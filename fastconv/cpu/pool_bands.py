@@ -11,6 +11,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
 from fastconv.cpu._jit import VECTOR_BYTES, inlined, merged
+from fastconv.cpu.half import is_brain, is_half
 from fastconv.cpu.microkernel import aligned, lanes, pointer
 from fastconv.cpu.pool_lines import Line, along, part_windows
 from fastconv.cpu.pool_rows import Band, Cells, Row, Rows, across, move
@@ -112,6 +113,18 @@ def _fill_band(operation, x, places, plan, top, band, fill, target):
 
 
 # ------------------------------------------------------------------------------------------------------------ in Python
+def stored(flat: Array) -> Array:
+    """A flat array as kernels load and store it: 16-bit floats as integers, float16 unsigned and bfloat16 signed."""
+    if not is_half(flat.dtype):
+        return flat
+    return flat.view(np.int16 if is_brain(flat.dtype) else np.uint16)
+
+
+def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What elements of this dtype are computed with in."""
+    return np.dtype(np.float32) if is_half(dtype) else dtype
+
+
 class Call(NamedTuple):
     """One call's arrays and numbers, as cores take them."""
 
@@ -128,7 +141,7 @@ def prepare(x: Array, window: Window) -> Call:
     run, planes = runs_and_planes(x.shape, channels_last)
     plan = p.forward_plan(window, run, lanes(x.itemsize))
     tasks = planes * int(plan[p.HEIGHT]) if source.nbytes > SERIAL_BYTES else 1
-    return Call(source, channels_last, run, planes, plan, tasks)
+    return Call(stored(source), channels_last, run, planes, plan, tasks)
 
 
 def runs_and_planes(shape: tuple[int, ...], channels_last: bool) -> tuple[int, int]:

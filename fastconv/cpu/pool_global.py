@@ -14,7 +14,7 @@ from fastconv.cpu import layout
 from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch, made
 from fastconv.cpu.arithmetic import fold_sum
 from fastconv.cpu.microkernel import advance, lanes_at, pointer
-from fastconv.cpu.pool_bands import SERIAL_BYTES, runs_and_planes
+from fastconv.cpu.pool_bands import SERIAL_BYTES, computed, runs_and_planes, stored
 from fastconv.cpu.pool_max import lowest, max_pool_backward
 from fastconv.cpu.pool_rows import (
     Band,
@@ -55,8 +55,9 @@ def _whole_plane(operation, source, size, fill):
     """The elements of a plane of one channel, merged to one vector."""
     lanes, value, j = lanes_at(source), fill, 0
     while j + 4 * lanes <= size:
-        a, b = load(advance(source, j)), load(advance(source, j + lanes))
-        c, d = load(advance(source, j + 2 * lanes)), load(advance(source, j + 3 * lanes))
+        a, b = load_first(advance(source, j), lanes, fill), load_first(advance(source, j + lanes), lanes, fill)
+        c = load_first(advance(source, j + 2 * lanes), lanes, fill)
+        d = load_first(advance(source, j + 3 * lanes), lanes, fill)
         value, j = operation.across(value, 0, operation.across4(a, 0, b, 0, c, 0, d, 0)[0], 0)[0], j + 4 * lanes
     while j < size:
         value = operation.across(value, 0, load_first(advance(source, j), size - j, fill), 0)[0]
@@ -65,15 +66,17 @@ def _whole_plane(operation, source, size, fill):
 
 
 @compiled
-def global_sum_core(worker, workers, x, y, planes, size, run, zero):
-    """The mean of each channel's ``size`` elements."""
-    operation, fill = Operation(False, False, plus, plus4, plus, plus4, as_is), splat(pointer(x, 0), zero)
-    count, places = splat(pointer(x, 0), x.dtype.type(size)), np.zeros(max(run, VECTOR_BYTES), np.int64)
+def global_sum_core(worker, workers, x, y, planes, size, run, number, zero):
+    """The mean of each channel's ``size`` elements, which is ``number`` too."""
+    operation, sums = Operation(False, False, plus, plus4, plus, plus4, as_is), np.full(run + VECTOR_BYTES, zero)
+    fill = splat(pointer(sums, 0), zero)
+    count, places = splat(pointer(sums, 0), number), np.zeros(max(run, VECTOR_BYTES), np.int64)
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         if run > 1:
-            _merge(operation, x, plane, size, run, places, fill, Cells(pointer(y, plane * run), pointer(places, 0)))
-            for channel in range(plane * run, (plane + 1) * run):
-                y[channel] /= size
+            _merge(operation, x, plane, size, run, places, fill, Cells(pointer(sums, 0), pointer(places, 0)))
+            for c in range(0, run, lanes_at(pointer(sums, 0))):
+                value = divide(load(pointer(sums, c)), count)
+                store_first(pointer(y, plane * run + c), value, run - c)
         else:
             value = fold_sum(_whole_plane(operation, pointer(x, plane * size), size, fill))
             store_first(pointer(y, plane), divide(value, count), 1)
@@ -82,8 +85,8 @@ def global_sum_core(worker, workers, x, y, planes, size, run, zero):
 @compiled
 def global_max_core(worker, workers, x, y, planes, size, run, lowest):
     """The maximum of each channel's ``size`` elements."""
-    operation, fill = Operation(False, True, largest, largest4, largest, largest4, as_is), splat(pointer(x, 0), lowest)
-    places = np.zeros(max(run, VECTOR_BYTES), np.int64)
+    operation, values = Operation(False, True, largest, largest4, largest, largest4, as_is), np.full(1, lowest)
+    fill, places = splat(pointer(values, 0), lowest), np.zeros(max(run, VECTOR_BYTES), np.int64)
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         if run > 1:
             _merge(operation, x, plane, size, run, places, fill, Cells(pointer(y, plane * run), pointer(places, 0)))
@@ -96,8 +99,8 @@ def global_max_core(worker, workers, x, y, planes, size, run, lowest):
 def global_argmax_core(worker, workers, x, y, indices, planes, size, run, lowest):
     """The maximum of each channel's ``size`` elements and where it is."""
     operation = Operation(True, True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
-    fill, count = splat(pointer(x, 0), lowest), lanes_at(pointer(x, 0))
-    lanes, positions, places = np.empty(VECTOR_BYTES, x.dtype), np.empty(VECTOR_BYTES, np.int64), _lane_places(run)
+    lanes, positions, places = np.full(VECTOR_BYTES, lowest), np.empty(VECTOR_BYTES, np.int64), _lane_places(run)
+    fill, count = splat(pointer(lanes, 0), lowest), lanes_at(pointer(x, 0))
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         if run > 1:
             target = Cells(pointer(y, plane * run), pointer(indices, plane * run))
@@ -108,10 +111,13 @@ def global_argmax_core(worker, workers, x, y, indices, planes, size, run, lowest
         for lane in range(count if merged > 0 else 0):
             if _precedes(lanes[lane], positions[lane], value, at):
                 value, at = lanes[lane], positions[lane]
-        for e in range(merged, size):
-            if _precedes(x[plane * size + e], e, value, at):
-                value, at = x[plane * size + e], e
-        y[plane], indices[plane] = value, at
+        rest = load_first(pointer(x, plane * size + merged), size - merged, fill)
+        store_first(pointer(lanes, 0), rest, count)
+        for lane in range(size - merged):
+            if _precedes(lanes[lane], merged + lane, value, at):
+                value, at = lanes[lane], merged + lane
+        lanes[0], indices[plane] = value, at
+        store_first(pointer(y, plane), load(pointer(lanes, 0)), 1)
 
 
 @inlined
@@ -135,14 +141,15 @@ def _planes(x: Array) -> tuple[Array, int, int, int, int]:
     """The flat array, its planes, their positions, the channels that share one, and how many threads may help."""
     source, channels_last = layout.flat(x)
     run, planes = runs_and_planes(x.shape, channels_last)
-    return source, planes, math.prod(x.shape[2:]), run, planes if source.nbytes > SERIAL_BYTES else 1
+    return stored(source), planes, math.prod(x.shape[2:]), run, planes if source.nbytes > SERIAL_BYTES else 1
 
 
 def global_avg_pool_forward(x: Array) -> Array:
     """The mean of each channel of x (N, C, *spatial)."""
     source, planes, size, run, tasks = _planes(x)
     y = made(np.empty(x.shape[:2], x.dtype))
-    launch(global_sum_core, tasks, source, y.reshape(-1), planes, size, run, x.dtype.type(0))
+    numbers = planes, size, run, *map(computed(x.dtype).type, (size, 0))
+    launch(global_sum_core, tasks, source, stored(y.reshape(-1)), *numbers)
     return y
 
 
@@ -150,12 +157,12 @@ def global_max_pool_forward(x: Array, return_indices: bool) -> tuple[Array, Arra
     """The maximum of each channel of x (N, C, *spatial) and, if asked for, its position."""
     source, planes, size, run, tasks = _planes(x)
     y = made(np.empty(x.shape[:2], x.dtype))
+    target, least = stored(y.reshape(-1)), lowest(computed(x.dtype))
     if not return_indices:
-        launch(global_max_core, tasks, source, y.reshape(-1), planes, size, run, lowest(x.dtype))
+        launch(global_max_core, tasks, source, target, planes, size, run, least)
         return y, None
     indices = made(np.empty(x.shape[:2], np.int64))
-    targets = y.reshape(-1), indices.reshape(-1)
-    launch(global_argmax_core, tasks, source, *targets, planes, size, run, lowest(x.dtype))
+    launch(global_argmax_core, tasks, source, target, indices.reshape(-1), planes, size, run, least)
     return y, indices
 
 
@@ -163,8 +170,9 @@ def global_max_pool_forward(x: Array, return_indices: bool) -> tuple[Array, Arra
 def global_avg_pool_backward(grad_out: Array, input_shape: tuple[int, ...]) -> Array:
     """Every element of a channel gets the same share; a broadcast copy is as fast as memory."""
     grad_x = np.empty(input_shape, grad_out.dtype)
-    size = grad_out.dtype.type(math.prod(input_shape[2:]))
-    grad_x[...] = (grad_out / size).reshape(*grad_out.shape, *[1] * (len(input_shape) - 2))
+    size = computed(grad_out.dtype).type(math.prod(input_shape[2:]))
+    shares = (grad_out.astype(computed(grad_out.dtype)) / size).astype(grad_out.dtype)
+    grad_x[...] = shares.reshape(*grad_out.shape, *[1] * (len(input_shape) - 2))
     return grad_x
 
 

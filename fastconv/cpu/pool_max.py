@@ -10,11 +10,13 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, flag, inlined, launch, once
-from fastconv.cpu.microkernel import clear, pointer
+from fastconv.cpu.half import is_half
+from fastconv.cpu.microkernel import advance, clear, lanes_at, pointer
 from fastconv.cpu.pool_bands import (
     SERIAL_BYTES,
     SLACK,
     Scratch,
+    computed,
     parts_of_scratch,
     places_of_row,
     pool,
@@ -22,6 +24,7 @@ from fastconv.cpu.pool_bands import (
     result_shape,
     rows_of_scratch,
     runs_and_planes,
+    stored,
 )
 from fastconv.cpu.pool_plan import SEAMLESS, SOURCE_COUNT, some_are_empty
 from fastconv.cpu.pool_rows import (
@@ -34,7 +37,7 @@ from fastconv.cpu.pool_rows import (
     largest,
     largest4,
 )
-from fastconv.cpu.vector import splat
+from fastconv.cpu.vector import load_first, splat, store_first
 
 Array = layout.Array
 
@@ -46,7 +49,7 @@ def max_core(worker, workers, x, y, plan, planes, lowest):
     operation, none = Operation(False, True, largest, largest4, largest, largest4, as_is), np.zeros(SLACK, np.int64)
     places = np.zeros(plan[SOURCE_COUNT] + SLACK, np.int64)
     scratch = Scratch(rows_of_scratch(plan, lowest), none, parts_of_scratch(plan, lowest), none, places)
-    fill = splat(pointer(x, 0), lowest)
+    fill = splat(pointer(scratch.values, 0), lowest)
     pool(operation, worker, workers, x, y, none, scratch, 0, 0, plan, planes, plan[SEAMLESS], fill)
 
 
@@ -61,7 +64,7 @@ def argmax_core(worker, workers, x, y, indices, plan, planes, lowest):
     scratch = Scratch(
         values, positions, parts_of_scratch(plan, lowest), parts_of_scratch(plan, -1), places_of_row(plan)
     )
-    fill = splat(pointer(x, 0), lowest)
+    fill = splat(pointer(scratch.values, 0), lowest)
     pool(operation, worker, workers, x, y, indices, scratch, 0, 0, plan, planes, plan[SEAMLESS], fill)
 
 
@@ -74,13 +77,13 @@ def max_pool_forward(x: Array, window: Window, return_indices: bool, out: Array 
     """The maxima of x (N, C, *spatial) and, if asked for, their positions in the plane."""
     call, shape = prepare(x, window), result_shape(x, window)
     y = layout.target(out, shape, x.dtype, call.channels_last, x)
-    target = layout.flat_target(y, call.channels_last)
+    target, least = stored(layout.flat_target(y, call.channels_last)), lowest(computed(x.dtype))
     if not return_indices:
-        launch(max_core, call.tasks, call.source, target, call.plan, call.planes, lowest(x.dtype))
+        launch(max_core, call.tasks, call.source, target, call.plan, call.planes, least)
         return layout.deliver(y, out), None
     indices = layout.empty(shape, np.int64, call.channels_last)
     target_indices = layout.flat_target(indices, call.channels_last)
-    launch(argmax_core, call.tasks, call.source, target, target_indices, call.plan, call.planes, lowest(x.dtype))
+    launch(argmax_core, call.tasks, call.source, target, target_indices, call.plan, call.planes, least)
     if some_are_empty(window):  # a window without elements has no position; the first is one of the input's
         np.maximum(indices, 0, out=indices)
         once("positions of empty windows")
@@ -107,6 +110,33 @@ def max_pool_backward_core(worker, workers, grad_out, indices, grad_x, planes, c
         if not inside:
             outside[0] = 1
             return
+
+
+@compiled
+def max_pool_backward_core_16(worker, workers, grad_out, indices, grad_x, planes, count, size, run, outside):
+    """The same of 16-bit floats: gradients that meet are added in float32, and their sum is rounded once."""
+    wide, sums = np.empty(count * run + SLACK, np.float32), np.empty(size * run + SLACK, np.float32)
+    fill = splat(pointer(wide, 0), np.float32(0))
+    for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
+        position, source, target = pointer(indices, plane * count * run), pointer(wide, 0), pointer(sums, 0)
+        _copy(pointer(grad_out, plane * count * run), source, count * run, fill)
+        clear(target, size * run)
+        inside = (
+            _scatter(source, position, target, count, size)
+            if run == 1
+            else _scatter_runs(source, position, target, count, size, run)
+        )
+        if not inside:
+            outside[0] = 1
+            return
+        _copy(target, pointer(grad_x, plane * size * run), size * run, fill)
+
+
+@inlined
+def _copy(source, target, count, fill):
+    """target = source, of which one is of 16-bit floats."""
+    for j in range(0, count, lanes_at(source)):
+        store_first(advance(target, j), load_first(advance(source, j), count - j, fill), count - j)
 
 
 @inlined
@@ -149,5 +179,6 @@ def max_pool_backward(grad_out: Array, indices: Array, input_shape: tuple[int, .
     outside = flag()
     tasks = planes if grad_x.nbytes > SERIAL_BYTES else 1
     target = layout.flat_target(grad_x, channels_last)
-    launch(max_pool_backward_core, tasks, source, position, target, planes, count, size, run, outside)
+    core = max_pool_backward_core_16 if is_half(grad_out.dtype) else max_pool_backward_core
+    launch(core, tasks, stored(source), position, stored(target), planes, count, size, run, outside)
     return None if outside[0] else grad_x

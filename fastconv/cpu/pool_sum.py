@@ -17,12 +17,14 @@ from fastconv.cpu.pool_bands import (
     SERIAL_BYTES,
     SLACK,
     Scratch,
+    computed,
     parts_of_scratch,
     pool,
     prepare,
     result_shape,
     rows_of_scratch,
     runs_and_planes,
+    stored,
 )
 from fastconv.cpu.pool_rows import Band, Cells, Operation, Row, Rows, across, as_is, plus, plus4
 from fastconv.cpu.pool_spread import Phases, spread_row, store_pairs
@@ -72,7 +74,7 @@ def sum_core(worker, workers, x, y, numbers, kind, plan, planes, zero):
     operation, none = Operation(False, False, plus, plus4, plus, plus4, divided), np.zeros(SLACK, np.int64)
     places = np.zeros(plan[p.SOURCE_COUNT] + SLACK, np.int64)
     scratch = Scratch(rows_of_scratch(plan, zero), none, parts_of_scratch(plan, zero), none, places)
-    rows, fill = plan[p.DEPTH] * plan[p.HEIGHT], splat(pointer(x, 0), zero)
+    rows, fill = plan[p.DEPTH] * plan[p.HEIGHT], splat(pointer(scratch.values, 0), zero)
     factors = Factors(kind, pointer(numbers, 0), rows, pointer(numbers, rows if kind == DIVISORS else 0))
     nothing = Factors(NOTHING, factors.rows, rows, factors.columns)
     seamless = plan[p.SEAMLESS] and kind != DIVISORS
@@ -102,11 +104,11 @@ def sum_pool_forward(
     x: Array, window: Window, count_include_pad: bool, divisor: int | None, out: Array | None
 ) -> Array:
     """The sums of x's windows over ``divisor``, or over the number of elements that count."""
-    call = prepare(x, window)
+    call, dtype = prepare(x, window), computed(x.dtype)
     y = layout.target(out, result_shape(x, window), x.dtype, call.channels_last, x)
-    numbers, kind = _forward_factors(window, count_include_pad, divisor, call.run, x.dtype)
-    target = layout.flat_target(y, call.channels_last)
-    launch(sum_core, call.tasks, call.source, target, numbers, kind, call.plan, call.planes, x.dtype.type(0))
+    numbers, kind = _forward_factors(window, count_include_pad, divisor, call.run, dtype)
+    target = stored(layout.flat_target(y, call.channels_last))
+    launch(sum_core, call.tasks, call.source, target, numbers, kind, call.plan, call.planes, dtype.type(0))
     return layout.deliver(y, out)
 
 
@@ -119,7 +121,7 @@ def _scaled_row(grad_out, first, slabs, count, factors, fill, target):
         value, row, left = fill, slabs.first + first, slabs.number
         while left > 0:
             other = load_first(advance(grad_out, row * count + j), count, fill)
-            value = add(value, multiply(other, splat(grad_out, factors.rows[row])))
+            value = add(value, multiply(other, splat(factors.rows, factors.rows[row])))
             row, left = row + slabs.step, opaque(left - 1)
         store_first(advance(target, j), multiply(value, load(advance(factors.columns, j))), count)
 
@@ -127,7 +129,7 @@ def _scaled_row(grad_out, first, slabs, count, factors, fill, target):
 @compiled
 def sum_backward_core(worker, workers, grad_out, grad_x, numbers, plan, planes, ahead, run, zero):
     """Bands of rows of a slab: gradients times their factors, spread along rows, and those rows summed."""
-    fill, height, depth = splat(pointer(grad_out, 0), zero), plan[p.B_HEIGHT], plan[p.B_DEPTH]
+    fill, height, depth = splat(pointer(numbers, 0), zero), plan[p.B_HEIGHT], plan[p.B_DEPTH]
     scaled = np.full(plan[p.B_BAND_ROWS] * plan[p.B_PITCH] + SLACK, zero)
     count = plan[p.B_WIDTH] * run
     spread = np.full(plan[p.B_BAND_ROWS] * count + SLACK, zero)
@@ -197,14 +199,14 @@ def _sum_band(rows, plan, low, top, bottom, run, fill, target):
 @compiled
 def sum_backward_core_2x2(worker, workers, grad_out, grad_x, numbers, plan, planes, ahead, zero):
     """The same for windows of two by two that tile the plane: each gradient goes to four elements, without scratch."""
-    fill, height, width = splat(pointer(grad_out, 0), zero), plan[p.B_HEIGHT], plan[p.B_WIDTH]
+    fill, height, width = splat(pointer(numbers, 0), zero), plan[p.B_HEIGHT], plan[p.B_WIDTH]
     count, source_height = plan[p.B_SOURCE_WIDTH], plan[p.B_SOURCE_HEIGHT]
     rows = planes * plan[p.B_SOURCE_ROWS]
     begin, end = rows * worker // workers, rows * (worker + 1) // workers
     plane, i, of_plane = begin // source_height, begin % source_height, begin % plan[p.B_SOURCE_ROWS]
     for row in range(begin, end):
         target = pointer(grad_x, (plane * height + 2 * i) * width)
-        factor = splat(target, numbers[of_plane])
+        factor = splat(pointer(numbers, 0), numbers[of_plane])
         for line in range(AHEAD, AHEAD + ahead * 2 * width, lanes_at(target)):
             prefetch(advance(target, line))
         for j in range(0, (width + 1) // 2, lanes_at(target)):
@@ -235,15 +237,16 @@ def sum_pool_backward(
     """The gradient of x of that shape."""
     source, channels_last = layout.flat(grad_out)
     grad_x = layout.empty(input_shape, grad_out.dtype, channels_last)
-    target, zero = layout.flat_target(grad_x, channels_last), grad_out.dtype.type(0)
+    target, dtype = stored(layout.flat_target(grad_x, channels_last)), computed(grad_out.dtype)
+    zero = dtype.type(0)
     run, planes = runs_and_planes(input_shape, channels_last)
-    plan, numbers, in_tiles = _backward_tables(window, count_include_pad, divisor, run, grad_out.dtype)
+    plan, numbers, in_tiles = _backward_tables(window, count_include_pad, divisor, run, dtype)
     tasks = planes * window.output_size[1] if grad_x.nbytes > SERIAL_BYTES else 1
     ahead = int(2 * grad_x.nbytes > L2_BYTES)  # what is in the cache anyway is not worth asking for
     if in_tiles:
-        launch(sum_backward_core_2x2, tasks, source, target, numbers, plan, planes, ahead, zero)
+        launch(sum_backward_core_2x2, tasks, stored(source), target, numbers, plan, planes, ahead, zero)
     else:
-        launch(sum_backward_core, tasks, source, target, numbers, plan, planes, ahead, run, zero)
+        launch(sum_backward_core, tasks, stored(source), target, numbers, plan, planes, ahead, run, zero)
     return grad_x
 
 

@@ -16,6 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from fastconv.cpu import vector_ir as emit
+from fastconv.cpu._target import HAS_HALF
+from fastconv.cpu.half import emit_narrow, emit_wide
 from fastconv.cpu.microkernel import lanes
 
 
@@ -43,6 +45,30 @@ def _beside(vector: Any, dtype: Any) -> Vector:
     return Vector(dtype, vector.lanes)
 
 
+# -------------------------------------------------------------------------------------------------------- 16-bit floats
+def _is_stored(pointer: Any, vector: Vector) -> bool:
+    """Whether elements at ``pointer`` are 16-bit floats for a vector of float32: uint16 is float16, int16 bfloat16."""
+    return vector.dtype == types.float32 and pointer.dtype in (types.uint16, types.int16)
+
+
+def _bits(kind: Any) -> Any:
+    return ir.VectorType(ir.IntType(16), kind.count)
+
+
+def _widened(builder: Any, bits: Any, pointer: Any) -> Any:
+    if HAS_HALF and pointer.dtype == types.uint16:
+        halves = builder.bitcast(bits, ir.VectorType(ir.HalfType(), bits.type.count))
+        return builder.fpext(halves, ir.VectorType(ir.FloatType(), bits.type.count))
+    return emit_wide(builder, bits, pointer.dtype == types.int16)
+
+
+def _narrowed(builder: Any, value: Any, pointer: Any) -> Any:
+    if HAS_HALF and pointer.dtype == types.uint16:
+        halves = builder.fptrunc(value, ir.VectorType(ir.HalfType(), value.type.count))
+        return builder.bitcast(halves, _bits(value.type))
+    return emit_narrow(builder, value, pointer.dtype == types.int16)
+
+
 # ----------------------------------------------------------------------------------------------------- loads and stores
 @intrinsic  # type: ignore[untyped-decorator]
 def load(typingctx: Any, source: Any) -> Any:
@@ -68,19 +94,25 @@ def load_beside(typingctx: Any, like: Any, source: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def load_first(typingctx: Any, source: Any, count: Any, fill: Any) -> Any:
-    """The first ``count`` elements at ``source``, or a whole vector where that is less; the other lanes of ``fill``."""
+    """The first ``count`` elements at ``source``, or a whole vector where that is less; the other lanes of ``fill``.
+
+    Beside float32, 16-bit floats are widened.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, count, fill = args
-        size = signature.args[0].dtype.bitwidth // 8
+        pointer, stored = signature.args[0], _is_stored(signature.args[0], signature.return_type)
+        kind, size = _bits(fill.type) if stored else fill.type, pointer.dtype.bitwidth // 8
         slot = cgutils.alloca_once(builder, fill.type)
         with builder.if_else(emit.is_whole(builder, count, fill.type)) as (whole, part):
             with whole:
-                builder.store(emit.load(builder, source, fill.type, size), slot)
+                value = emit.load(builder, source, kind, size)
+                builder.store(_widened(builder, value, pointer) if stored else value, slot)
             with part:
-                builder.store(
-                    emit.load_where(builder, emit.first_lanes(builder, fill.type, count), source, fill, size), slot
-                )
+                mask = emit.first_lanes(builder, fill.type, count)
+                value = emit.load_where(builder, mask, source, ir.Constant(kind, None) if stored else fill, size)
+                wide = builder.select(mask, _widened(builder, value, pointer), fill) if stored else value
+                builder.store(wide, slot)
         return builder.load(slot)
 
     return fill(source, types.intp, fill), codegen
@@ -117,11 +149,13 @@ def take(typingctx: Any, like: Any, source: Any, stride: Any, count: Any) -> Any
 
 @intrinsic  # type: ignore[untyped-decorator]
 def store_first(typingctx: Any, target: Any, value: Any, count: Any) -> Any:
-    """Write the first ``count`` lanes of ``value``, all of them where it has fewer."""
+    """Write the first ``count`` lanes of ``value``, all of them where it has fewer; float32 also as 16-bit floats."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target, value, count = args
         size = signature.args[0].dtype.bitwidth // 8
+        if _is_stored(signature.args[0], signature.args[1]):
+            value = _narrowed(builder, value, signature.args[0])
         with builder.if_else(emit.is_whole(builder, count, value.type)) as (whole, part):
             with whole:
                 builder.store(value, emit.vector_at(builder, target, value.type)).align = size
@@ -142,6 +176,8 @@ def store_every(typingctx: Any, target: Any, stride: Any, value: Any, count: Any
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target, stride, value, count = args
         size = signature.args[0].dtype.bitwidth // 8
+        if _is_stored(signature.args[0], signature.args[2]):
+            value = _narrowed(builder, value, signature.args[0])
         least = builder.select(
             emit.is_whole(builder, count, value.type), ir.Constant(emit.INDEX, value.type.count), count
         )

@@ -238,8 +238,8 @@ def _global_max(dtype: np.dtype[Any]) -> Any:
     return global_max
 
 
-def global_max_pool_forward(x: Array) -> tuple[Array, Array]:
-    """The maximum of each channel of x (N, C, *spatial), and its position."""
+def global_max_pool_forward(x: Array, return_indices: bool) -> tuple[Array, Array]:
+    """The maximum of each channel of x (N, C, *spatial), and its position, asked for or not."""
     source, channels_last = layout.flat_channels(x)
     y, indices = empty(x, x.shape[:2], x.dtype), empty(x, x.shape[:2], np.int64)
     flat = (layout.flat(y, (0, 1)), layout.flat(indices, (0, 1)))
