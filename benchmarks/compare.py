@@ -295,8 +295,9 @@ def chosen(options: argparse.Namespace) -> Iterator[Any]:
 
 def run(options: argparse.Namespace) -> list[str]:
     """Measure and print; returns the tables as Markdown."""
-    from benchmarks.peak import VECTOR_BYTES, fma_peak
     from peers import contenders
+
+    from fastconv.cpu.peak import VECTOR_BYTES, fma_peak
 
     found = contenders(options.threads, options.algorithm)[: 1 if options.no_peers else None]
     names = [contender.name for contender in found[1:]]

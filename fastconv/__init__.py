@@ -4,6 +4,7 @@ from fastconv import _compiled
 from fastconv import cuda as cuda
 from fastconv._convolution import ConvGrads
 from fastconv._pooling import MaxPooled
+from fastconv._precompile import precompile
 from fastconv.activation import leaky_relu, leaky_relu_backward, relu, relu_backward
 from fastconv.adaptive_avg_pool import (
     adaptive_avg_pool1d,
@@ -151,6 +152,7 @@ __all__ = [
     "max_unpool3d",
     "max_unpool3d_backward",
     "pack",
+    "precompile",
     "relu",
     "relu_backward",
     "softmax",

@@ -8,8 +8,7 @@ import numpy as np
 from numba import njit
 
 from fastconv.cpu.microkernel import ROWS, lanes, microkernels, pointer
-
-from .peak import fma_peak
+from fastconv.cpu.peak import fma_peak
 
 DEPTH = 96  # the panel of B is 24 KiB at most
 

@@ -33,3 +33,7 @@ from fastconv.cpu.pool_sum import sum_pool_forward as sum_pool_forward
 from fastconv.cpu.pool_unpool import max_unpool_backward as max_unpool_backward
 from fastconv.cpu.pool_unpool import max_unpool_forward as max_unpool_forward
 from fastconv.cpu.prepared import Prepared as Prepared
+from fastconv.cpu.report import compilations as compilations
+from fastconv.cpu.report import describe as describe
+from fastconv.cpu.report import parallel_forms as parallel_forms
+from fastconv.cpu.report import threads as threads

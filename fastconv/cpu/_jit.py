@@ -43,9 +43,15 @@ def _njit(function: Callable[..., Any], source: Callable[..., Any], part: str = 
 
 
 # -------------------------------------------------------------------------------------------- decorators and the launch
+kernels: list[Any] = []  # all that Python may start
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel that Python starts, on first use; kept on disk."""
-    return _njit(function, function, pipeline_class=_parts.Kernel)  # type: ignore[no-any-return]
+    kernel = _njit(function, function, pipeline_class=_parts.Kernel)
+    if _cache.is_kept(function):
+        kernels.append(kernel)
+    return kernel  # type: ignore[no-any-return]
 
 
 def internal(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,13 +95,13 @@ def c_function(signature: Any) -> Callable[[Callable[..., Any]], Callable[[], An
 def _driver(core: Any) -> Callable[..., Any]:
     """The parallel form of ``core``: one prange over workers around the same compiled code."""
 
-    def driver(workers, *args):  # type: ignore[no-untyped-def]
+    def parallel(workers, *args):  # type: ignore[no-untyped-def]
         for worker in numba.prange(workers):
             core(np.int64(worker), workers, *args)  # prange counts in uint64: the core would be compiled again
 
     name = f"{core.py_func.__module__.rpartition('.')[2]}_{core.py_func.__name__}_parallel"
-    driver.__name__ = driver.__qualname__ = name
-    return _njit(driver, core.py_func, "-parallel", parallel=True)  # type: ignore[no-any-return]
+    parallel.__name__ = parallel.__qualname__ = name
+    return _njit(parallel, core.py_func, "-parallel", parallel=True)  # type: ignore[no-any-return]
 
 
 class _Thread(threading.local):

@@ -1,0 +1,58 @@
+"""What can be said about this machine and about what has been compiled on it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+
+from fastconv.cpu import _cache, _jit, _target
+
+
+def describe() -> dict[str, Any]:
+    """Versions, processor, vectors, threads and cache."""
+    triple, processor, features = _target.magic()
+    folder = _cache.directory()
+    kept = [] if folder is None or not folder.is_dir() else [path.stat().st_size for path in folder.glob("*.nbc")]
+    return {
+        "python": f"{platform.python_version()} on {triple}",
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "numpy": np.__version__,
+        "processor": processor,
+        "vector bytes": _target.VECTOR_BYTES,
+        "vector registers": _target.VECTOR_REGISTERS,
+        "fused multiply-add": _target.HAS_FMA,
+        "features": " ".join(name[1:] for name in features.split(",") if name.startswith("+")),
+        "L2 bytes": _target.L2_BYTES,
+        "threads": threads(),
+        "threading layer": _jit._layer() or f"{numba.config.THREADING_LAYER}, not started",
+        "cache": "off" if folder is None else str(folder),
+        "cache files": len(kept),
+        "cache bytes": sum(kept),
+    }
+
+
+def threads() -> int:
+    """The threads that a large call of this thread uses."""
+    return int(numba.get_num_threads())
+
+
+def compilations() -> int:
+    """How many compilations this process has made, not counting what it has loaded."""
+    forms: list[Any] = [*_jit.kernels, *(_jit._driver(core) for core in _jit.kernels)]
+    return sum(sum(form.stats.cache_misses.values()) for form in forms)
+
+
+def parallel_forms() -> list[Callable[[], Any]]:
+    """What remains to be compiled or loaded so that all kernels used so far run on several threads."""
+
+    def form(core: Any, signature: Any) -> Callable[[], Any]:
+        driver: Any = _jit._driver(core)
+        return lambda: driver.compile((numba.int64, numba.types.BaseTuple.from_types(signature[2:])))
+
+    return [form(core, signature) for core in _jit.kernels for signature in core.signatures]
