@@ -24,7 +24,7 @@ from numba.extending import lower_builtin
 
 from fastconv._compiled.call import FUNCTIONS
 
-NOT_COMPILED = frozenset(("pack",))  # a packed weight is a Python object
+NOT_COMPILED = frozenset(("pack", "precompile"))  # a packed weight is a Python object, and this is for setting up
 
 
 def callable_names() -> list[str]:
