@@ -25,6 +25,7 @@ STORED = (FLOAT16, *FLOATS)
 INTEGERS = tuple(np.dtype(f"{kind}{size}") for kind in ("int", "uint") for size in (8, 16, 32, 64))
 ALGORITHMS = ("auto", "direct", "winograd", "fft")
 WINOGRAD = (1, 3, 3), (1, 1, 1), (1, 1, 1)  # the kernel size, stride and dilation that it is for
+FFT_TAPS = 2**15  # of the longest kernel that Fourier transforms are made for
 LIMIT = 2**31  # of one size or step; sums and products of a few of them stay inside int64
 ELEMENTS = 2**47  # of one padded image; more than a process can address
 
@@ -75,13 +76,25 @@ def algorithm(value: Any, window: Window, rank: int) -> None:
     """The algorithm is known, and there for convolution of ``rank`` axes with this window."""
     option("algorithm", value, ALGORITHMS)
     reason = None
-    if value == "fft":
-        reason = 'this version has "direct" and "winograd"'
+    if value == "fft" and not _is_long_kernel(window):
+        sizes = (f"{name} {getattr(window, name)[-rank:]}" for name in ("kernel_size", "stride", "dilation"))
+        padding = tuple(zip(window.padding_before, window.padding_after, strict=True))[-rank:]
+        reason = (
+            f"it is for kernels of up to {FFT_TAPS} elements along the last axis, of stride and dilation 1 and without "
+            f"padding on other axes, got {', '.join(sizes)}, padding {padding}"
+        )
     elif value == "winograd" and (window.kernel_size, window.stride, window.dilation) != WINOGRAD:
         sizes = (f"{name} {getattr(window, name)[-rank:]}" for name in ("kernel_size", "stride", "dilation"))
         reason = f"it is for 3x3 kernels of stride and dilation 1, got {', '.join(sizes)}"
     if reason is not None:
         raise ValueError(f'algorithm "{value}" cannot serve these arguments: {reason}')
+
+
+def _is_long_kernel(window: Window) -> bool:
+    """Whether only the last axis has a kernel and padding, and no stride or dilation is larger than 1."""
+    axes = zip(window.kernel_size, window.padding_before, window.padding_after, strict=True)
+    steps = (window.stride, window.dilation) == ((1, 1, 1), (1, 1, 1))
+    return steps and list(axes)[:2] == [(1, 0, 0)] * 2 and window.kernel_size[2] <= FFT_TAPS
 
 
 def activation(value: Any) -> bool:

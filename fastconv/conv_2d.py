@@ -60,8 +60,10 @@ def conv2d(
     algorithm : {"auto", "direct", "winograd", "fft"}, default "auto"
         How to compute. "direct" sums the products as the formula says. "winograd" computes 16 results of a 3x3 kernel
         of stride and dilation 1 from 36 products instead of 144 [2]_; a result's error then depends on all inputs near
-        it (float32, standard-normal data, 512 channels: below 3e-5 of the largest result). "auto" is the faster of
-        them for the kernel, the image's size and the channels.
+        it (float32, standard-normal data, 512 channels: below 3e-5 of the largest result). "fft" multiplies Fourier
+        transforms of pieces of the input with those of the kernels [3]_; it is for kernels along the last axis, of
+        stride and dilation 1, and errs as "winograd" does. "auto" is the fastest of them for the kernel, the image's
+        size and the channels.
     out : ndarray, optional
         Where to write the result, in any memory order; it is returned.
 
@@ -85,6 +87,7 @@ def conv2d(
     ----------
     .. [1] V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, 2016.
     .. [2] A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308, 2015.
+    .. [3] T. G. Stockham, "High-speed convolution and correlation", AFIPS Spring Joint Computer Conference, 1966.
 
     Examples
     --------

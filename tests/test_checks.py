@@ -441,7 +441,12 @@ CASES = [
         )
         for function in (fc.conv2d, fc.conv2d_backward, fc.conv2d_backward_input, fc.conv2d_backward_weight)
         for options, reason in (
-            ({"algorithm": "fft"}, 'this version has "direct" and "winograd"'),
+            (
+                {"algorithm": "fft"},
+                "it is for kernels of up to 32768 elements along the last axis, of stride and dilation 1 and without "
+                "padding on other axes, got kernel_size (3, 3), stride (1, 1), dilation (1, 1), "
+                "padding ((0, 0), (0, 0))",
+            ),
             (
                 {"algorithm": "winograd", "dilation": 2, "padding": 2},
                 "it is for 3x3 kernels of stride and dilation 1, "

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu import layout, winograd
+from fastconv.cpu import fft, layout, winograd
 from fastconv.cpu._jit import compiled, done, internal, launch, made, merged
 from fastconv.cpu.bias import pad_core
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, sums_planes
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
+from fastconv.cpu.fft_plan import transform_size
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
@@ -219,8 +220,13 @@ def _convolve(
     out_channels, raw = shape[1] // groups, layout.read_only(weight)
     result = layout.target(out, shape, x.dtype, channels_last, x, weight, bias)
     floor = x.dtype.type(0 if relu else -np.inf)
+    pass_ = "backward_input" if backward else "forward"
+    size = transform_size(pass_, algorithm, window, channels, out_channels, groups, x.itemsize)
+    lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
+    if size:
+        fft.convolve(source, weight, lanes_bias, floor, result, channels_last, window, backward, groups, size, prepared)
+        return layout.deliver(result, out)
     if winograd.chosen(algorithm, window, backward, channels, out_channels):
-        lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
         winograd.convolve(
             source, raw, lanes_bias, floor, result, channels_last, window, backward, groups, channels, prepared
         )
@@ -240,8 +246,8 @@ def _convolve(
     operations = result.size * channels * plan.header.taps
     launch(
         conv_core, max(1, operations >> WORK), source, x_last, raw, packed, backward,
-        _padded_bias(bias, groups, out_channels, x.dtype), floor,
-        layout.flat_target(result, channels_last), channels_last, plan.numbers, plan.tables, groups, out_channels,
+        lanes_bias, floor, layout.flat_target(result, channels_last), channels_last, plan.numbers, plan.tables, groups,
+        out_channels,
     )  # fmt: skip
     return layout.deliver(result, out)
 

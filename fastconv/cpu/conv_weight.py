@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu import layout, winograd
+from fastconv.cpu import fft, layout, winograd
 from fastconv.cpu._jit import compiled, internal, launch, made
 from fastconv.cpu.depthwise import depthwise_backward_weight, sums_planes
+from fastconv.cpu.fft_plan import transform_size
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
 from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_axes, phase_header
@@ -307,6 +308,12 @@ def conv_backward_weight(
         result[...] = 0
         return layout.deliver(result, out)
     (source, x_last), (grads, grad_last) = layout.flat(x), layout.flat(grad_out)
+    size = transform_size(
+        "backward_weight", algorithm, window, weight_shape[1], weight_shape[0] // groups, groups, x.itemsize
+    )
+    if size:
+        fft.weight_gradient(source, x_last, grads, grad_last, result, window, x.shape[0], groups, size)
+        return layout.deliver(result, out)
     if winograd.chosen(algorithm, window, False, weight_shape[1], weight_shape[0] // groups, LEAST_CHANNELS):
         weight_gradient(source, x_last, grads, grad_last, result, window, x.shape[0], groups)
         return layout.deliver(result, out)

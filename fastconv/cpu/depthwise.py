@@ -28,6 +28,7 @@ from fastconv.cpu.depthwise_moves import (
     transpose_out,
 )
 from fastconv.cpu.depthwise_plan import make_plan, read_header, read_lists
+from fastconv.cpu.fft_plan import transform_size
 from fastconv.cpu.microkernel import advance, aligned, clear, lanes_at, pointer
 from fastconv.cpu.vector import splat, store_first
 
@@ -217,6 +218,9 @@ def sums_planes(pass_: str, weight_shape: tuple[int, ...], groups: int, window: 
     if groups == 1 or algorithm == "winograd":
         return False
     outs, ins, lanes = weight_shape[0] // groups, weight_shape[1], WIDTH // x.itemsize
+    channels = (outs, ins) if pass_ == "backward_input" else (ins, outs)
+    if transform_size(pass_, algorithm, window, *channels, groups, x.itemsize):
+        return False
     if outs == 0 or ins <= 1:
         return outs > 0 and ins == 1
     along = ins if pass_ == "backward_input" else outs

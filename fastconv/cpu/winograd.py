@@ -258,7 +258,7 @@ def chosen(
     return min(channels, out_channels) >= least and TAPS * height * width > products
 
 
-def _mirrored(window: Window) -> Window:
+def mirrored(window: Window) -> Window:
     """The window on grad_out that gives the input gradient, by kernels turned round."""
 
     def opposite(padding: Triple) -> Triple:
@@ -285,7 +285,7 @@ def _make_plans(
     out_channels: int,
 ) -> tuple[Plan, Plan]:  # fmt: skip
     """The plans of tiles, by pieces of channels, and of pixels."""
-    window = _mirrored(window) if backward else window
+    window = mirrored(window) if backward else window
     width = lanes(itemsize)
     piece = even_piece(channels)
     few = piece == channels and out_channels <= MAX_VECTORS * width and groups == 1

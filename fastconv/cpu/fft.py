@@ -1,0 +1,299 @@
+"""Long kernels along the last axis by Fourier transforms of tiles (overlap-save): K products become a few.
+
+    Y[f][tile, out_channel] = sum over in_channels of X[f][tile, in_channel] * conj(W[f][in_channel, out_channel])
+
+for each frequency f, where X are transforms of pieces of the input of a size N, each of which gives N - K + 1 results,
+and W transforms of the kernels (T. G. Stockham, "High-speed convolution and correlation", 1966). The input gradient is
+the same of grad_out with kernels turned round; the weight gradient sums over tiles, with pieces of grad_out for W.
+
+A complex product is a real one of twice the depth: spectra have the parts (re, im, -re), and Y's real and imaginary
+parts are the micro-kernel's sums over parts (0, 1) and (1, 2) times (re, im) of W.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv._window import Window
+from fastconv.cpu import layout
+from fastconv.cpu._jit import compiled, internal, launch
+from fastconv.cpu.epilogue import make_target, store_tile
+from fastconv.cpu.fourier import real_spectrum, roots, store_halves, transform
+from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, clear, lanes, lanes_at, pointer, tile
+from fastconv.cpu.panel import SLACK
+from fastconv.cpu.plan import DEPTH, WORK, Reading, make_plan
+from fastconv.cpu.vector import load, store_first
+from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
+from fastconv.cpu.winograd import mirrored
+
+PARTS = 3  # of a spectrum: re, im, -re
+AHEAD = 4  # rows of W that are prefetched ahead of their use
+CHUNK_BYTES = 32 << 20  # of the spectra of some images
+FILL = 128  # elements of a signal that are moved before those of the next one
+TASK = 15  # a thread gets at least 2**TASK elements to transform
+
+
+class Signals(NamedTuple):
+    """Pieces of rows of an array, as signals (row, tile, channel) of each group, the last running fastest."""
+
+    groups: int
+    rows: int
+    outer_rows: int  # rows are numbered (outer, inner)
+    tiles: int
+    channels: int
+    group_stride: int  # elements between groups, and so on
+    outer_stride: int
+    row_stride: int
+    channel_stride: int
+    stride: int  # between neighbours in a row
+    size: int  # elements of a row
+    low: int  # where the first tile begins
+    step: int  # from a tile to the next
+    length: int  # elements of a tile
+
+    @property
+    def pieces(self) -> int:
+        """Tiles of all rows."""
+        return self.outer_rows * self.rows * self.tiles
+
+
+# ------------------------------------------------------------------------------------------------------------- spectra
+@compiled
+def spectra_core(worker, workers, x, spectra, factors, half_factors, scale, numbers, signals, size):
+    """spectra[group][f][part][signal] = the transforms of all signals times ``scale``, for f from 0 to size / 2."""
+    width, half = lanes_at(pointer(x, 0)), size // 2
+    buffers, places = np.empty(2 * size * width + SLACK, x.dtype), np.empty((3, width), np.int64)
+    batches = signals // width
+    for item in range(worker, numbers[0] * batches, workers):
+        group, first = item // batches, item % batches * width
+        re = aligned(pointer(buffers, 0))
+        other = advance(re, size * width)
+        for k in range(width):
+            _place(places, k, numbers, group, first + k)
+        _fill(re, x, places, numbers[9], size)
+        re, im = transform(re, advance(re, width), other, advance(other, width), pointer(half_factors, 0), half)
+        there = pointer(spectra, group * (half + 1) * PARTS * signals + first)
+        for f in range(half + 1):
+            a, b = real_spectrum(re, im, pointer(factors, 0), f, half)
+            here = advance(there, f * PARTS * signals)
+            store_first(here, a * scale, width)
+            store_first(advance(here, signals), b * scale, width)
+            store_first(advance(here, 2 * signals), a * -scale, width)
+
+
+@internal
+def _place(places, k, numbers, group, signal):
+    """places[:, k] = where element 0 of a signal would lie, and its first element and the end inside the row."""
+    rows, outer_rows, tiles, channels = numbers[1], numbers[2], numbers[3], numbers[4]
+    t, row = signal // channels % tiles, signal // (channels * tiles)
+    start = numbers[11] + t * numbers[12]
+    at = group * numbers[5] + row // rows * numbers[6] + row % rows * numbers[7] + signal % channels * numbers[8]
+    places[0, k], places[1, k] = at + start * numbers[9], max(0, -start)
+    places[2, k] = min(numbers[13], numbers[10] - start) if row < rows * outer_rows else 0
+
+
+@internal
+def _fill(target, x, places, stride, size):
+    """Signals with zeros around them to [n][lane], some elements of every lane at a time: they stay in L1."""
+    width = lanes_at(target)
+    for first in range(0, size, FILL):
+        clear(advance(target, first * width), min(FILL, size - first) * width)
+        for lane in range(width):
+            there, at = advance(target, lane), places[0, lane]
+            for n in range(max(first, places[1, lane]), min(first + FILL, places[2, lane])):
+                there[n * width] = x[at + n * stride]
+
+
+# ------------------------------------------------------------------------------------------------------------ products
+@compiled
+def products_core(
+    worker, workers, x, w, out, a_rows, a_columns, b_rows, x_pitch, w_pitch, count, groups, channels, accumulate
+):
+    """out[group][f][part][row][lane] (+)= sums over a_columns of x's rows times w's, for the two parts of a number."""
+    lanes = make_lanes(channels, lanes_at(pointer(x, 0)))
+    rows, depth = a_rows.size, a_columns.size
+    for item in range(worker, groups * count, workers):
+        a, b = pointer(x, item * PARTS * x_pitch), pointer(w, item * PARTS * w_pitch)
+        for part in range(2):
+            there = pointer(out, (item * 2 + part) * rows * lanes.row)
+            for block in range(lanes.blocks):
+                lane, pitch, _ = block_lanes(lanes, block)
+                for start in range(0, depth, DEPTH):
+                    for i in range(0, rows, ROWS):
+                        tile(
+                            pitch // lanes.width, min(DEPTH, depth - start), advance(a, part * x_pitch),
+                            pointer(a_rows, i), pointer(a_columns, start), advance(b, lane), pointer(b_rows, start),
+                            AHEAD * pitch, advance(there, i * lanes.row + lane), lanes.row, accumulate or start > 0,
+                        )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+@compiled
+def results_core(
+    worker, workers, spectra, out, out_last, bias, floor, factors, half_factors, plan, numbers, rows, groups, channels,
+    size,
+):  # fmt: skip
+    """The inverse transforms, a vector of lanes each, to their places in the output, bias and ReLU added."""
+    lanes, half = make_lanes(channels, lanes_at(pointer(spectra, 0))), size // 2
+    width, pitch = lanes.width, rows * lanes.row
+    target = make_target(pointer(out, 0), out_last, groups * channels, plan, 0)
+    buffers, square = np.empty(2 * size * width + SLACK, spectra.dtype), np.empty(width * width, spectra.dtype)
+    planes, pixels = np.empty(width, np.int64), np.arange(0, (size + width) * width, width)
+    inner, tiles = numbers[1], numbers[3]
+    vectors = numbers[2] * inner * tiles * lanes.vectors
+    for item in range(worker, groups * vectors, workers):
+        group, v, t = item // vectors, item % lanes.vectors, item % vectors // lanes.vectors % tiles
+        row = item % vectors // (lanes.vectors * tiles)
+        re = aligned(pointer(buffers, 0))
+        im, other = advance(re, width), advance(re, size * width)
+        here = pointer(spectra, group * (half + 1) * 2 * pitch + item % vectors * width)
+        for f in range(half):
+            a, b = advance(here, f * 2 * pitch), advance(here, (half - f) * 2 * pitch)
+            store_halves(
+                re, im, pointer(factors, 0), f, load(a), load(advance(a, pitch)), load(b), load(advance(b, pitch))
+            )  # fmt: skip
+        _, re = transform(im, re, advance(other, width), other, pointer(half_factors, 0), half)
+        left = min(width, channels - v * width)
+        for c in range(width):
+            planes[c] = c * target.plane if c < left else -1
+        store_tile(
+            re, width, min(numbers[13], numbers[10] - t * numbers[12]), target, row // inner,
+            group * channels + v * width, left, pointer(bias, group * lanes.row + v * width), floor,
+            row % inner * numbers[10] + t * numbers[12], pointer(planes, 0), pointer(pixels, 0), pointer(square, 0),
+        )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ in Python
+def convolve(
+    x: Any, weight: Any, bias: Any, floor: Any, result: Any, channels_last: bool, window: Window, backward: bool,
+    groups: int, size: int, prepared: Any = None,
+) -> None:  # fmt: skip
+    """Convolve ``x``, flat, with a weight (O, C / groups, *K), or with kernels turned round, into ``result``."""
+    window = mirrored(window) if backward else window
+    outs, ins = weight.shape[0] // groups, weight.shape[1]
+    if backward:
+        kernels = weight.reshape(groups, outs, ins, -1)[..., ::-1].swapaxes(1, 2)
+        outs, ins, weight = ins, outs, np.ascontiguousarray(kernels)
+    if prepared is None:
+        w = _weight_spectra(weight, groups, outs, ins, size)
+    else:
+        w = prepared.form(("fft", size), lambda: _weight_spectra(weight, groups, outs, ins, size))
+    images, step = len(result), size - window.kernel_size[2] + 1
+    tiles = -(-window.output_size[2] // step), -window.padding_before[2], step, size
+    signals = _signals(window.input_size, groups, ins, channels_last, *tiles)
+    target, part = layout.flat_target(result, channels_last), _images_of_chunk(signals, outs, size, x.itemsize)
+    columns = np.arange(2 * ins)
+    (w, w_pitch), x_image, out_image = w, x.size // images, target.size // images
+    for first in range(0, images, part):
+        count = min(part, images - first)
+        signals = signals._replace(outer_rows=count)
+        spectra, pitch = _spectra(x[first * x_image :], signals, size, 0.5)
+        a_rows = np.minimum(np.arange(-(-signals.pieces // ROWS) * ROWS), signals.pieces - 1) * ins
+        products = _products(
+            spectra, w, a_rows, _columns(columns, ins, pitch, 1), _columns(columns, ins, w_pitch, outs), groups, outs,
+            size,
+        )  # fmt: skip
+        plan = make_plan(window, False, count, ins, groups, x.itemsize, Reading(channels_last))
+        there = target[first * out_image : (first + count) * out_image]
+        _results(products, there, channels_last, bias, floor, plan, signals._replace(size=window.output_size[2],
+                 length=step), len(a_rows), outs, size)  # fmt: skip
+
+
+def weight_gradient(
+    x: Any, x_last: bool, grad_out: Any, grad_last: bool, result: Any, window: Window, images: int, groups: int,
+    size: int,
+) -> None:  # fmt: skip
+    """Write the gradient for ``x`` and ``grad_out``, flat, to ``result``."""
+    outs, ins, taps = result.shape[0] // groups, result.shape[1], window.kernel_size[2]
+    step = size - taps + 1
+    tiles = -(-window.output_size[2] // step)
+    signals = _signals(window.input_size, groups, ins, x_last, tiles, -window.padding_before[2], step, size)
+    grads = _signals(window.output_size, groups, outs, grad_last, tiles, 0, step, step)
+    part, x_image, grad_image = (
+        _images_of_chunk(signals, outs, size, x.itemsize), x.size // images, grad_out.size // images
+    )  # fmt: skip
+    a_rows, products = np.minimum(np.arange(-(-ins // ROWS) * ROWS), ins - 1), None
+    for first in range(0, images, part):
+        count = min(part, images - first)
+        signals, grads = signals._replace(outer_rows=count), grads._replace(outer_rows=count)
+        spectra, pitch = _spectra(x[first * x_image :], signals, size, 0.5)
+        w, w_pitch = _spectra(grad_out[first * grad_image :], grads, size, 0.5 / size, MAX_VECTORS * lanes(x.itemsize))
+        columns = np.arange(2 * signals.pieces)
+        products = _products(
+            spectra, w, a_rows, _columns(columns, signals.pieces, pitch, ins),
+            _columns(columns, signals.pieces, w_pitch, outs), groups, outs, size, products,
+        )  # fmt: skip
+    line, one, zero = (1, 1, ins * taps), (1, 1, 1), (0, 0, 0)
+    plan = make_plan(Window(line, one, one, zero, zero, one, line), False, 1, 1, 1, x.itemsize, Reading(False))
+    rows = Signals(groups, ins, 1, 1, outs, 0, 0, 0, 0, 1, taps, 0, taps, taps)
+    bias = np.zeros(groups * padded_channels(outs, x.itemsize), x.dtype)
+    target = layout.flat_target(result, False)
+    _results(products, target, False, bias, x.dtype.type(-np.inf), plan, rows, len(a_rows), outs, size)
+
+
+def _signals(
+    sizes: Any, groups: int, channels: int, channels_last: bool, tiles: int, low: int, step: int, length: int
+) -> Signals:
+    """The rows of an image of an array (images, groups * channels, *sizes), in tiles."""
+    plane, all_channels = sizes[0] * sizes[1] * sizes[2], groups * channels
+    pixel, channel = (all_channels, 1) if channels_last else (1, plane)
+    return Signals(
+        groups, sizes[0] * sizes[1], 1, tiles, channels, channels * channel, all_channels * plane, sizes[2] * pixel,
+        channel, pixel, sizes[2], low, step, length,
+    )  # fmt: skip
+
+
+def _columns(columns: Any, count: int, pitch: int, step: int) -> Any:
+    """Where the summands (part, number) lie."""
+    return columns // count * pitch + columns % count * step
+
+
+def _images_of_chunk(signals: Signals, outs: int, size: int, itemsize: int) -> int:
+    """Images whose spectra take about CHUNK_BYTES together."""
+    one = signals.rows * signals.tiles * (PARTS * signals.channels + 2 * outs) * signals.groups * size // 2 * itemsize
+    return max(1, CHUNK_BYTES // one)
+
+
+def _weight_spectra(weight: Any, groups: int, outs: int, ins: int, size: int) -> tuple[Any, int]:
+    weight = layout.read_only(weight)
+    taps = weight.size // (groups * outs * ins)
+    signals = Signals(groups, ins, 1, 1, outs, outs * ins * taps, 0, taps, ins * taps, 1, taps, 0, 0, taps)
+    return _spectra(weight, signals, size, 0.5 / size, MAX_VECTORS * lanes(weight.itemsize))
+
+
+def _spectra(x: Any, signals: Signals, size: int, scale: float, beyond: int = 0) -> tuple[Any, int]:
+    """Spectra, and the distance of their parts. Zeros follow on the last signal, for vectors that begin among them."""
+    batch = lanes(x.itemsize)
+    pitch = -(-(signals.pieces * signals.channels + beyond) // batch) * batch
+    spectra = np.empty(signals.groups * (size // 2 + 1) * PARTS * pitch + SLACK, x.dtype)
+    launch(
+        spectra_core, max(1, pitch * signals.groups * size >> TASK), x, spectra, roots(size, x.dtype),
+        roots(size // 2, x.dtype), x.dtype.type(scale), np.array(signals), pitch, size,
+    )  # fmt: skip
+    return spectra, pitch
+
+
+def _products(
+    x: Any, w: Any, a_rows: Any, a_columns: Any, b_rows: Any, groups: int, outs: int, size: int, out: Any = None
+) -> Any:
+    count, lane_row, accumulate = size // 2 + 1, padded_channels(outs, x.itemsize), out is not None
+    if out is None:
+        out = np.empty(groups * count * 2 * len(a_rows) * lane_row, x.dtype)
+    x_pitch, w_pitch = ((array.size - SLACK) // (groups * count * PARTS) for array in (x, w))
+    launch(
+        products_core, max(1, out.size * len(a_columns) >> WORK), x, w, out, a_rows, a_columns, b_rows, x_pitch,
+        w_pitch, count, groups, outs, accumulate,
+    )  # fmt: skip
+    return out
+
+
+def _results(
+    products: Any, out: Any, out_last: bool, bias: Any, floor: Any, plan: Any, signals: Signals, rows: int, outs: int,
+    size: int,
+) -> None:  # fmt: skip
+    launch(
+        results_core, max(1, products.size >> TASK), products, out, out_last, bias, floor, roots(size, out.dtype),
+        roots(size // 2, out.dtype), plan.numbers, np.array(signals), rows, signals.groups, outs, size,
+    )  # fmt: skip
