@@ -18,7 +18,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, internal, launch
+from fastconv.cpu._jit import compiled, internal, launch, made
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.fourier import real_spectrum, roots, store_halves, transform
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, clear, lanes, lanes_at, pointer, tile
@@ -228,7 +228,7 @@ def weight_gradient(
     line, one, zero = (1, 1, ins * taps), (1, 1, 1), (0, 0, 0)
     plan = make_plan(Window(line, one, one, zero, zero, one, line), False, 1, 1, 1, x.itemsize, Reading(False))
     rows = Signals(groups, ins, 1, 1, outs, 0, 0, 0, 0, 1, taps, 0, taps, taps)
-    bias = np.zeros(groups * padded_channels(outs, x.itemsize), x.dtype)
+    bias = made(np.zeros(groups * padded_channels(outs, x.itemsize), x.dtype), cleared=True)
     target = layout.flat_target(result, False)
     _results(products, target, False, bias, x.dtype.type(-np.inf), plan, rows, len(a_rows), outs, size)
 
@@ -267,7 +267,7 @@ def _spectra(x: Any, signals: Signals, size: int, scale: float, beyond: int = 0)
     """Spectra, and the distance of their parts. Zeros follow on the last signal, for vectors that begin among them."""
     batch = lanes(x.itemsize)
     pitch = -(-(signals.pieces * signals.channels + beyond) // batch) * batch
-    spectra = np.empty(signals.groups * (size // 2 + 1) * PARTS * pitch + SLACK, x.dtype)
+    spectra = made(np.empty(signals.groups * (size // 2 + 1) * PARTS * pitch + SLACK, x.dtype))
     launch(
         spectra_core, max(1, pitch * signals.groups * size >> TASK), x, spectra, roots(size, x.dtype),
         roots(size // 2, x.dtype), x.dtype.type(scale), np.array(signals), pitch, size,
@@ -280,7 +280,7 @@ def _products(
 ) -> Any:
     count, lane_row, accumulate = size // 2 + 1, padded_channels(outs, x.itemsize), out is not None
     if out is None:
-        out = np.empty(groups * count * 2 * len(a_rows) * lane_row, x.dtype)
+        out = made(np.empty(groups * count * 2 * len(a_rows) * lane_row, x.dtype))
     x_pitch, w_pitch = ((array.size - SLACK) // (groups * count * PARTS) for array in (x, w))
     launch(
         products_core, max(1, out.size * len(a_columns) >> WORK), x, w, out, a_rows, a_columns, b_rows, x_pitch,
