@@ -245,6 +245,7 @@ def max_unpool_backward(rank: int, grad_out: Array, indices: Array) -> Array:
 
 
 # --------------------------------------------------------------------------------------------------------- power means
+@_dispatch.operation
 def lp_pool(rank: int, x: Array, norm_type: float, kernel_size: Sizes, stride: Sizes | None, ceil_mode: bool) -> Array:
     backend, p = _dispatch.backend(x=x), _exponent(norm_type)
     _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
@@ -253,6 +254,7 @@ def lp_pool(rank: int, x: Array, norm_type: float, kernel_size: Sizes, stride: S
     return y[0] if unbatched else y
 
 
+@_dispatch.operation
 def lp_pool_backward(
     rank: int,
     grad_out: Array,
