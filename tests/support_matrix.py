@@ -246,8 +246,8 @@ def page():
             options.append([f"`{row}`", ", ".join(options_of(row))])
     parts = [
         "# What is supported",
-        "Tried, not promised: `python -m tests.support_matrix` calls every operation with all that heads a column, on the\n"
-        "CPU, and a test holds this page to it. N stands for 1, 2 and 3.",
+        "Tried, not promised: `python -m tests.support_matrix` calls every operation with all that heads a\n"
+        "column, on the CPU, and a test holds this page to it. N stands for 1, 2 and 3.",
         "## Ranks and types",
         "Spatial axes, and types of elements; integers are those of 8 to 64 bits, signed and unsigned.",
         table(["operation", "axes", *FLOATS, "integers"], dtypes),
