@@ -25,7 +25,7 @@ def gaps(x):
     """Every second element of a larger array on every axis; what lies between is NaN, or the largest integer."""
     filler = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else np.nan
     larger = np.full([2 * n + 1 for n in x.shape], filler, x.dtype)
-    view = larger[tuple(slice(1, 2 * n, 2) for n in x.shape)]
+    view = larger[(..., *(slice(1, 2 * n, 2) for n in x.shape))]
     view[...] = x
     return view
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, internal, launch, made
+from fastconv.cpu._jit import compiled, launch, made, separate
 
 LANES = 32  # partial sums side by side: whole vectors on every machine, and the same sums on all of them
 
@@ -35,7 +35,7 @@ def bias_core(worker, workers, grad_out, grad_bias, images, channels, pixels, ch
         grad_bias[c] = total
 
 
-@internal
+@separate
 def _sum_columns(grad_out, grad_bias, rows, channels, start, stop):
     # Blocks of rows first: a running sum over a whole batch of pixels would lose digits that the planes' sums keep.
     block = np.empty(stop - start, grad_bias.dtype)

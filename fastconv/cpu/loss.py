@@ -207,7 +207,7 @@ def _softmax(worker, workers, x, count, inner, labels, weight, y):
             _subtract(x, group, count, inner, labels, weight, peaks, tails, y)
 
 
-@_jit.compiled
+@_jit.separate
 def _subtract(x, group, count, inner, labels, weight, peaks, tails, y):
     """Take ``weight`` from y at the labels and keep the digits of what is left; a column labelled -1 becomes 0."""
     for i in range(group.columns):

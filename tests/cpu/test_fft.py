@@ -15,28 +15,32 @@ from fastconv.cpu.microkernel import advance, lanes, lanes_at, pointer
 from tests import naive, strategies
 
 ORDERS = (strategies.contiguous, strategies.channels_last)
-BOUND = {np.float32: 2e-6, np.float64: 4e-15}  # of the largest result
+BOUND = {np.float32: 2e-6, np.float64: 4e-15}  # of the largest result's size: the root of its terms' squares' sum
 
 
-def assert_near(actual, expected, dtype):
+def assert_near(actual, expected, squares, dtype):
+    """``squares`` are what the operation gives of squared operands: a result may be small because terms cancel."""
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max(initial=0) <= BOUND[dtype] * max(np.abs(expected).max(initial=0), 1)
+    assert np.abs(actual - expected).max(initial=0) <= BOUND[dtype] * max(np.sqrt(np.max(squares, initial=0)), 1)
 
 
 def check(x, weight, bias, grad_out, dtype, **options):
     rank = weight.ndim - 2
     names = ["", "_backward", "_backward_input", "_backward_weight"]
     forward, backward, backward_input, backward_weight = (getattr(fc, f"conv{rank}d{name}") for name in names)
-    y = naive.conv_forward(x, weight, bias, **options)
-    assert_near(forward(x, weight, bias, **options, algorithm="fft"), y, dtype)
+    x2, weight2, bias2, grad_out2 = (np.square(array, dtype=np.float64) for array in (x, weight, bias, grad_out))
+    y, y2 = naive.conv_forward(x, weight, bias, **options), naive.conv_forward(x2, weight2, bias2, **options)
+    assert_near(forward(x, weight, bias, **options, algorithm="fft"), y, y2, dtype)
     rectified = forward(x, weight, bias, **options, activation="relu", algorithm="fft")
-    assert_near(rectified, np.maximum(y, 0), dtype)
-    grad_x = naive.conv_backward_input(grad_out, weight, x.shape, **options)
-    grad_weight = naive.conv_backward_weight(grad_out, x, weight.shape, **options)
+    assert_near(rectified, np.maximum(y, 0), y2, dtype)
     grads = backward(grad_out, x, weight, **options, algorithm="fft")
-    assert_near(grads.x, grad_x, dtype)
-    assert_near(grads.weight, grad_weight, dtype)
+    operands, squares = (grad_out, weight, x.shape), (grad_out2, weight2, x.shape)
+    expected = (naive.conv_backward_input(*each, **options) for each in (operands, squares))
+    assert_near(grads.x, *expected, dtype)
+    operands, squares = (grad_out, x, weight.shape), (grad_out2, x2, weight.shape)
+    expected = (naive.conv_backward_weight(*each, **options) for each in (operands, squares))
+    assert_near(grads.weight, *expected, dtype)
     np.testing.assert_array_equal(backward_input(grad_out, weight, x.shape, **options, algorithm="fft"), grads.x)
     np.testing.assert_array_equal(backward_weight(grad_out, x, weight.shape, **options, algorithm="fft"), grads.weight)
 

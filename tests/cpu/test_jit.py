@@ -1,6 +1,7 @@
 """How kernels are compiled: once for each type, kept where they may be, and started serially where threads may not."""
 
 import importlib
+import inspect
 import os
 import pathlib
 import pkgutil
@@ -346,3 +347,9 @@ def test_threads_before_and_after_a_fork():
             raise
         pytest.skip("Numba's omp layer is not installed")
     assert lines == ["[1, 0] [2, 2] omp", "[1, 0] [1, 0]", "[2, 2]"]
+
+
+def test_what_python_starts_takes_a_share_of_the_work():
+    """Parallel forms are made of all kernels; a part of one, decorated like a kernel, has none."""
+    for kernel in _jit.kernels:
+        assert list(inspect.signature(kernel.py_func).parameters)[:2] == ["worker", "workers"], kernel
