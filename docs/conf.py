@@ -24,6 +24,7 @@ autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 numpydoc_validation_exclude = {
+    r"\.PackedWeight$",  # made by pack, which documents its parameters
     r"Grads",
     r"MaxPooled",
 }  # named tuples: the fields are the arguments they are named after

@@ -165,6 +165,18 @@ def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writable, got a read-only array")
+    if not out.flags.c_contiguous and _overlaps_itself(out):
+        raise ValueError(f"out must have a place for every element, got shape {expected} with strides {out.strides}")
+
+
+def _overlaps_itself(array: Any) -> bool:
+    """Whether elements may share memory: an axis steps less far than the ones inside of it reach."""
+    reach = array.dtype.itemsize
+    for step, size in sorted((abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and step < reach:
+            return bool(array.size > 0)
+        reach += step * (size - 1)
+    return False
 
 
 # ------------------------------------------------------------------------------------------------------------- windows

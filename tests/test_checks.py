@@ -289,6 +289,12 @@ CASES = [
     (fc.conv2d, {"x": ones(6, 5, 7)}, ValueError, "out must have shape (8, 3, 5), got (2, 8, 3, 5)"),
     (fc.conv2d, {"out": read_only(ones(2, 8, 3, 5))}, ValueError, "out must be writable, got a read-only array"),
     (
+        fc.conv2d,
+        {"out": np.lib.stride_tricks.as_strided(ones(2, 8, 3, 5), strides=(480, 60, 20, 0))},
+        ValueError,
+        "out must have a place for every element, got shape (2, 8, 3, 5) with strides (480, 60, 20, 0)",
+    ),
+    (
         fc.conv2d_backward,
         {"grad_out": ones(2, 8, 5, 3)},
         ValueError,
