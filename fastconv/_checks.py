@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv._window import Pairs, Window, make_window
+from fastconv._window import LONGEST_ROW, Pairs, Window, is_dense_3x3, is_row, make_window
 
 Array = npt.NDArray[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-FLOAT16 = np.dtype(np.float16)  # stored, not computed with; where it is taken, so is bfloat16, known by its name
+FLOAT16 = np.dtype(np.float16)  # stored, summed in float32; where it is taken, so is bfloat16, known by its name
 STORED = (FLOAT16, *FLOATS)
 INTEGERS = tuple(np.dtype(f"{kind}{size}") for kind in ("int", "uint") for size in (8, 16, 32, 64))
 ALGORITHMS = ("auto", "direct", "winograd", "fft")
-WINOGRAD = (1, 3, 3), (1, 1, 1), (1, 1, 1)  # the kernel size, stride and dilation that it is for
-FFT_TAPS = 2**15  # of the longest kernel that Fourier transforms are made for
 LIMIT = 2**31  # of one size or step; sums and products of a few of them stay inside int64
 ELEMENTS = 2**47  # of one padded image; more than a process can address
 
@@ -75,26 +73,22 @@ def padding(value: Any, count: int) -> Pairs | str:
 def algorithm(value: Any, window: Window, rank: int) -> None:
     """The algorithm is known, and there for convolution of ``rank`` axes with this window."""
     option("algorithm", value, ALGORITHMS)
-    reason = None
-    if value == "fft" and not _is_long_kernel(window):
-        sizes = (f"{name} {getattr(window, name)[-rank:]}" for name in ("kernel_size", "stride", "dilation"))
+    if value == "fft" and not is_row(window):
         padding = tuple(zip(window.padding_before, window.padding_after, strict=True))[-rank:]
-        reason = (
-            f"it is for kernels of up to {FFT_TAPS} elements along the last axis, of stride and dilation 1 and without "
-            f"padding on other axes, got {', '.join(sizes)}, padding {padding}"
+        raise ValueError(
+            f'algorithm "fft" cannot serve these arguments: it is for kernels of up to {LONGEST_ROW} elements along '
+            f"the last axis, of stride and dilation 1 and without padding on other axes, got {_steps(window, rank)}, "
+            f"padding {padding}"
         )
-    elif value == "winograd" and (window.kernel_size, window.stride, window.dilation) != WINOGRAD:
-        sizes = (f"{name} {getattr(window, name)[-rank:]}" for name in ("kernel_size", "stride", "dilation"))
-        reason = f"it is for 3x3 kernels of stride and dilation 1, got {', '.join(sizes)}"
-    if reason is not None:
-        raise ValueError(f'algorithm "{value}" cannot serve these arguments: {reason}')
+    if value == "winograd" and not is_dense_3x3(window):
+        raise ValueError(
+            'algorithm "winograd" cannot serve these arguments: it is for 3x3 kernels of stride and dilation 1, got '
+            f"{_steps(window, rank)}"
+        )
 
 
-def _is_long_kernel(window: Window) -> bool:
-    """Whether only the last axis has a kernel and padding, and no stride or dilation is larger than 1."""
-    axes = zip(window.kernel_size, window.padding_before, window.padding_after, strict=True)
-    steps = (window.stride, window.dilation) == ((1, 1, 1), (1, 1, 1))
-    return steps and list(axes)[:2] == [(1, 0, 0)] * 2 and window.kernel_size[2] <= FFT_TAPS
+def _steps(window: Window, rank: int) -> str:
+    return ", ".join(f"{name} {getattr(window, name)[-rank:]}" for name in ("kernel_size", "stride", "dilation"))
 
 
 def activation(value: Any) -> bool:
@@ -121,13 +115,11 @@ def option(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- arrays and shapes
-def array(name: str, value: Any, ndims: Sequence[int], dtypes: Sequence[np.dtype[Any]] = FLOATS) -> None:
+def array(name: str, value: Any, ndims: Sequence[int], dtypes: Sequence[np.dtype[Any]] = STORED) -> None:
     """``value`` (a NumPy or CUDA array) has one of these ranks and one of these dtypes."""
     if value.ndim not in ndims:
         expected = " or ".join(str(n) for n in sorted(ndims))
         raise ValueError(f"{name} must have {expected} dimensions, got {value.ndim} (shape {tuple(value.shape)})")
-    if FLOATS[0] in dtypes and not isinstance(value, np.ndarray):
-        dtypes = (*dict.fromkeys((FLOAT16, *dtypes)),)  # on CUDA devices it is stored everywhere
     if value.dtype not in dtypes and not (FLOAT16 in dtypes and value.dtype.name == "bfloat16"):
         *others, last = (*(str(d) for d in dtypes), *(["bfloat16"] if FLOAT16 in dtypes else []))
         expected = f"{', '.join(others)} or {last}" if others else last
@@ -267,7 +259,7 @@ def packing(
     weight: Any, stride: Any, dilation: Any, groups: Any, name: Any
 ) -> tuple[tuple[int, ...], tuple[int, ...], int, str]:
     """A weight can be packed for these; stride and dilation with one int per axis, groups and the algorithm."""
-    array("weight", weight, (2, 3, 4, 5), STORED)
+    array("weight", weight, (2, 3, 4, 5))
     count = weight.ndim - 2
     strides, dilations = integers("stride", stride, max(count, 1), 1), integers("dilation", dilation, max(count, 1), 1)
     groups = integer("groups", groups, 1)
@@ -370,8 +362,8 @@ def linear(x: Any, weight: Any) -> tuple[int, ...]:
     """Input and weight of a dense layer fit; the shape of its result."""
     if x.ndim < 1:
         raise ValueError(f"x must have at least 1 dimension, got 0 (shape {x.shape})")
-    array("x", x, (x.ndim,), STORED)
-    array("weight", weight, (2,), STORED)
+    array("x", x, (x.ndim,))
+    array("weight", weight, (2,))
     same_dtype("weight", weight, "x", x)
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(
@@ -412,16 +404,13 @@ def label_shape(logits: Any, value: Any, ignore_index: Any) -> int:
     return number
 
 
-def labels(logits: Any, value: Any, ignore_index: Any) -> Array | None:
-    """Each column of ``logits`` has a label that names a class or is ignored; a mask of the ignored, None for none."""
-    number = label_shape(logits, value, ignore_index)
+def labels(logits: Any, value: Any, ignore_index: int) -> None:
+    """Each label names a class or is ignored."""
     classes = logits.shape[min(logits.ndim - 1, 1)]
-    if value.size == 0 or (value.min() >= 0 and value.max() < classes and not 0 <= number < classes):
-        return None
-    ignored: Array = np.asarray(value == number)
-    wrong = ~ignored & ((value < 0) | (value >= classes))
+    if value.size == 0 or (value.min() >= 0 and value.max() < classes):
+        return
+    wrong = (value != ignore_index) & ((value < 0) | (value >= classes))
     if wrong.any():
         raise ValueError(
-            f"labels must be from 0 to {classes - 1} or ignore_index = {number}, got {value[wrong].flat[0]}"
+            f"labels must be from 0 to {classes - 1} or ignore_index = {ignore_index}, got {value[wrong].flat[0]}"
         )
-    return ignored

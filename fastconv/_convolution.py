@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from fastconv import _checks, _dispatch
+from fastconv._batch import with_batch, without_batch
 from fastconv._window import Padding, Sizes
 from fastconv.pack import PackedWeight, unpacked
 
@@ -43,8 +43,8 @@ def forward(
     """The convolution of ``x``; see :func:`fastconv.conv2d`."""
     weight, prepared, algorithm = unpacked(weight, rank, stride, dilation, groups, algorithm)
     backend = _dispatch.backend(x=x, weight=weight, bias=bias, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
-    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("weight", weight, (rank + 2,))
     _checks.same_dtype("weight", weight, "x", x)
     relu = _checks.activation(activation)
     window, groups, shape = _checks.convolution(
@@ -55,12 +55,10 @@ def forward(
         _checks.shape("bias", bias, (weight.shape[0],))
         _checks.same_dtype("bias", bias, "x", x)
     _checks.output(out, shape, x.dtype)
-    y: Array
-    if x.ndim == rank + 2:
-        y = backend.conv_forward(x, weight, bias, window, groups, relu, out, algorithm, prepared)
-        return y
-    y = backend.conv_forward(x[np.newaxis], weight, bias, window, groups, relu, _with_batch(out), algorithm, prepared)
-    return y[0] if out is None else out
+    unbatched = x.ndim == rank + 1
+    x, target = with_batch(x, unbatched), with_batch(out, unbatched)
+    y = backend.conv_forward(x, weight, bias, window, groups, relu, target, algorithm, prepared)
+    return without_batch(y, unbatched, out)
 
 
 @_dispatch.operation
@@ -77,8 +75,8 @@ def backward(
 ) -> ConvGrads:
     """All gradients; see :func:`fastconv.conv2d_backward`."""
     backend = _dispatch.backend(grad_out=grad_out, x=x, weight=weight)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
-    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("weight", weight, (rank + 2,))
     _checks.same_dtype("weight", weight, "x", x)
     window, groups, shape = _checks.convolution(
         "x", x.shape, "weight.shape", weight.shape, stride, padding, dilation, groups
@@ -87,11 +85,10 @@ def backward(
     _checks.shape("grad_out", grad_out, shape)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     unbatched = x.ndim == rank + 1
-    if unbatched:
-        grad_out, x = grad_out[np.newaxis], x[np.newaxis]
+    grad_out, x = with_batch(grad_out, unbatched), with_batch(x, unbatched)
     grad_x = backend.conv_backward_input(grad_out, weight, x.shape, window, groups, None, algorithm)
     grad_weight = backend.conv_backward_weight(grad_out, x, weight.shape, window, groups, None, algorithm)
-    return ConvGrads(grad_x[0] if unbatched else grad_x, grad_weight, backend.conv_backward_bias(grad_out))
+    return ConvGrads(without_batch(grad_x, unbatched), grad_weight, backend.conv_backward_bias(grad_out))
 
 
 @_dispatch.operation
@@ -110,7 +107,7 @@ def backward_input(
     """The gradient with respect to the input; see :func:`fastconv.conv2d_backward_input`."""
     backend = _dispatch.backend(grad_out=grad_out, weight=weight, out=out)
     input_shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
+    _checks.array("weight", weight, (rank + 2,))
     window, groups, shape = _checks.convolution(
         "input_shape", input_shape, "weight.shape", weight.shape, stride, padding, dilation, groups
     )
@@ -118,14 +115,11 @@ def backward_input(
     _checks.shape("grad_out", grad_out, shape)
     _checks.same_dtype("grad_out", grad_out, "weight", weight)
     _checks.output(out, input_shape, weight.dtype)
-    grad_x: Array
-    if len(input_shape) == rank + 2:
-        grad_x = backend.conv_backward_input(grad_out, weight, input_shape, window, groups, out, algorithm)
-        return grad_x
-    grad_x = backend.conv_backward_input(
-        grad_out[np.newaxis], weight, (1, *input_shape), window, groups, _with_batch(out), algorithm
-    )
-    return grad_x[0] if out is None else out
+    unbatched = len(input_shape) == rank + 1
+    grad_out, target = with_batch(grad_out, unbatched), with_batch(out, unbatched)
+    input_shape = (1, *input_shape) if unbatched else input_shape
+    grad_x = backend.conv_backward_input(grad_out, weight, input_shape, window, groups, target, algorithm)
+    return without_batch(grad_x, unbatched, out)
 
 
 @_dispatch.operation
@@ -143,7 +137,7 @@ def backward_weight(
 ) -> Array:
     """The gradient with respect to the weight; see :func:`fastconv.conv2d_backward_weight`."""
     backend = _dispatch.backend(grad_out=grad_out, x=x, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
     weight_shape = _checks.shape_argument("weight_shape", weight_shape, (rank + 2,))
     window, groups, shape = _checks.convolution(
         "x", x.shape, "weight_shape", weight_shape, stride, padding, dilation, groups
@@ -152,8 +146,8 @@ def backward_weight(
     _checks.shape("grad_out", grad_out, shape)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     _checks.output(out, weight_shape, x.dtype)
-    if x.ndim == rank + 1:
-        grad_out, x = grad_out[np.newaxis], x[np.newaxis]
+    unbatched = x.ndim == rank + 1
+    grad_out, x = with_batch(grad_out, unbatched), with_batch(x, unbatched)
     grad_weight: Array = backend.conv_backward_weight(grad_out, x, weight_shape, window, groups, out, algorithm)
     return grad_weight
 
@@ -174,20 +168,18 @@ def transposed_forward(
 ) -> Array:
     """The transposed convolution of ``x``; see :func:`fastconv.conv_transpose2d`."""
     backend = _dispatch.backend(x=x, weight=weight, bias=bias, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
-    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("weight", weight, (rank + 2,))
     _checks.same_dtype("weight", weight, "x", x)
     window, groups, shape = _checks.transposed(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
     if bias is not None:
         _checks.shape("bias", bias, (weight.shape[1] * groups,))
         _checks.same_dtype("bias", bias, "x", x)
     _checks.output(out, shape, x.dtype)
-    y: Array
-    if x.ndim == rank + 2:
-        y = backend.conv_transpose_forward(x, weight, bias, shape, window, groups, out)
-        return y
-    y = backend.conv_transpose_forward(x[np.newaxis], weight, bias, (1, *shape), window, groups, _with_batch(out))
-    return y[0] if out is None else out
+    unbatched = x.ndim == rank + 1
+    x, target = with_batch(x, unbatched), with_batch(out, unbatched)
+    y = backend.conv_transpose_forward(x, weight, bias, (1, *shape) if unbatched else shape, window, groups, target)
+    return without_batch(y, unbatched, out)
 
 
 @_dispatch.operation
@@ -204,19 +196,14 @@ def transposed_backward(
 ) -> ConvGrads:
     """All gradients, of which a convolution is the first; see :func:`fastconv.conv_transpose2d_backward`."""
     backend = _dispatch.backend(grad_out=grad_out, x=x, weight=weight)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
-    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
+    _checks.array("weight", weight, (rank + 2,))
     _checks.same_dtype("weight", weight, "x", x)
     window, groups, shape = _checks.transposed(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
     _checks.shape("grad_out", grad_out, shape)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     unbatched = x.ndim == rank + 1
-    if unbatched:
-        grad_out, x = grad_out[np.newaxis], x[np.newaxis]
+    grad_out, x = with_batch(grad_out, unbatched), with_batch(x, unbatched)
     grad_x = backend.conv_forward(grad_out, weight, None, window, groups)
     grad_weight = backend.conv_backward_weight(x, grad_out, weight.shape, window, groups)
-    return ConvGrads(grad_x[0] if unbatched else grad_x, grad_weight, backend.conv_backward_bias(grad_out))
-
-
-def _with_batch(out: Array | None) -> Array | None:
-    return None if out is None else out[np.newaxis]
+    return ConvGrads(without_batch(grad_x, unbatched), grad_weight, backend.conv_backward_bias(grad_out))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv import _checks, _dispatch
+from fastconv._batch import with_batch, without_batch
 from fastconv._window import Padding, Sizes, Window, shared_window
 
 Array = npt.NDArray[Any]
@@ -56,11 +57,6 @@ def occupied(name: str, sizes: tuple[int, ...]) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- arrays
-def with_batch(array: Array | None, unbatched: bool) -> Any:
-    """An array with its batch axis, which one without a batch gets here."""
-    return array[np.newaxis] if unbatched and array is not None else array
-
-
 def pooled_shape(shape: Sequence[int], sizes: tuple[int, ...], rank: int) -> tuple[int, ...]:
     """A whole shape, with or without a batch, whose last ``rank`` axes have other sizes."""
     return (*shape[: len(shape) - rank], *sizes[len(sizes) - rank :])
@@ -108,22 +104,21 @@ def _maxima(
     y, indices = backend.max_pool_forward(
         with_batch(x, unbatched), windows, bool(return_indices), with_batch(out, unbatched)
     )
-    if unbatched:
-        y, indices = y[0] if out is None else out, indices[0] if return_indices else None
-    return MaxPooled(y, indices) if return_indices else y
+    y = without_batch(y, unbatched, out)
+    return MaxPooled(y, without_batch(indices, unbatched)) if return_indices else y
 
 
 @_dispatch.operation
 def max_pool_backward(rank: int, grad_out: Array, indices: Array, input_shape: Sequence[int]) -> Array:
     backend = _dispatch.backend(grad_out=grad_out, indices=indices)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("grad_out", grad_out, (len(shape),), _checks.STORED)
+    _checks.array("grad_out", grad_out, (len(shape),))
     check_indices(indices, grad_out.shape)
     _checks.shape("grad_out", grad_out, pooled_shape(shape, grad_out.shape, rank))
-    if len(shape) == rank + 2:
-        return placed(backend.max_pool_backward(grad_out, indices, shape), indices, shape[-rank:])
-    grad_x = backend.max_pool_backward(grad_out[np.newaxis], indices[np.newaxis], (1, *shape))
-    return placed(grad_x, indices, shape[-rank:])[0]  # type: ignore[no-any-return]
+    unbatched = len(shape) == rank + 1
+    operands = with_batch(grad_out, unbatched), with_batch(indices, unbatched)
+    grad_x = placed(backend.max_pool_backward(*operands, (1, *shape) if unbatched else shape), indices, shape[-rank:])
+    return without_batch(grad_x, unbatched)
 
 
 # ----------------------------------------------------------------------------------------------------- sums and means
@@ -141,7 +136,7 @@ def avg_pool(
     out: Array | None,
 ) -> Array:
     backend = _dispatch.backend(x=x, out=out)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
     sliding = window("x", x.shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
     divisor = None if divisor is None else _checks.integer("divisor_override", divisor, 1)
     _checks.output(out, pooled_shape(x.shape, sliding.output_size, rank), x.dtype)
@@ -149,9 +144,7 @@ def avg_pool(
     y: Array = backend.sum_pool_forward(
         with_batch(x, unbatched), sliding, bool(count_include_pad), divisor, with_batch(out, unbatched)
     )
-    if not unbatched:
-        return y
-    return y[0] if out is None else out
+    return without_batch(y, unbatched, out)
 
 
 @_dispatch.operation
@@ -169,7 +162,7 @@ def avg_pool_backward(
 ) -> Array:
     backend = _dispatch.backend(grad_out=grad_out)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("grad_out", grad_out, (len(shape),), _checks.STORED)
+    _checks.array("grad_out", grad_out, (len(shape),))
     sliding = window("input_shape", shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
     divisor = None if divisor is None else _checks.integer("divisor_override", divisor, 1)
     _checks.shape("grad_out", grad_out, pooled_shape(shape, sliding.output_size, rank))
@@ -177,7 +170,7 @@ def avg_pool_backward(
     grad_x: Array = backend.sum_pool_backward(
         with_batch(grad_out, unbatched), (1, *shape) if unbatched else shape, sliding, bool(count_include_pad), divisor
     )
-    return grad_x[0] if unbatched else grad_x
+    return without_batch(grad_x, unbatched)
 
 
 # ------------------------------------------------------------------------------------------------ windows that share x
@@ -193,23 +186,23 @@ def _shared(x_name: str, sizes: tuple[int, ...], output_size: OutputSizes) -> Wi
 @_dispatch.operation
 def adaptive_avg_pool(rank: int, x: Array, output_size: OutputSizes) -> Array:
     backend = _dispatch.backend(x=x)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
     windows, unbatched = _shared("x", x.shape[-rank:], output_size), x.ndim == rank + 1
     y: Array = backend.sum_pool_forward(with_batch(x, unbatched), windows, False, None, None)
-    return y[0] if unbatched else y
+    return without_batch(y, unbatched)
 
 
 @_dispatch.operation
 def adaptive_avg_pool_backward(rank: int, grad_out: Array, input_shape: Sequence[int]) -> Array:
     backend = _dispatch.backend(grad_out=grad_out)
     shape = _checks.shape_argument("input_shape", input_shape, (rank + 2, rank + 1))
-    _checks.array("grad_out", grad_out, (len(shape),), _checks.STORED)
+    _checks.array("grad_out", grad_out, (len(shape),))
     _checks.shape("grad_out", grad_out, pooled_shape(shape, grad_out.shape, rank))
     occupied("grad_out", grad_out.shape[-rank:])
     windows, unbatched = _shared("input_shape", shape[-rank:], grad_out.shape[-rank:]), len(shape) == rank + 1
     full = (1, *shape) if unbatched else shape
     grad_x: Array = backend.sum_pool_backward(with_batch(grad_out, unbatched), full, windows, False, None)
-    return grad_x[0] if unbatched else grad_x
+    return without_batch(grad_x, unbatched)
 
 
 @_dispatch.operation
@@ -230,7 +223,7 @@ def max_unpool(rank: int, x: Array, indices: Array, output_shape: Sequence[int])
     unbatched = len(shape) == rank + 1
     operands = with_batch(x, unbatched), with_batch(indices, unbatched)
     y = placed(backend.max_unpool_forward(*operands, (1, *shape) if unbatched else shape), indices, shape[-rank:])
-    return y[0] if unbatched else y
+    return without_batch(y, unbatched)
 
 
 @_dispatch.operation
@@ -241,17 +234,17 @@ def max_unpool_backward(rank: int, grad_out: Array, indices: Array) -> Array:
     unbatched = grad_out.ndim == rank + 1
     operands = with_batch(grad_out, unbatched), with_batch(indices, unbatched)
     grad_x = placed(backend.max_unpool_backward(*operands), indices, grad_out.shape[-rank:])
-    return grad_x[0] if unbatched else grad_x
+    return without_batch(grad_x, unbatched)
 
 
 # --------------------------------------------------------------------------------------------------------- power means
 @_dispatch.operation
 def lp_pool(rank: int, x: Array, norm_type: float, kernel_size: Sizes, stride: Sizes | None, ceil_mode: bool) -> Array:
     backend, p = _dispatch.backend(x=x), _exponent(norm_type)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
     sliding, unbatched = window("x", x.shape[-rank:], kernel_size, stride, 0, 1, ceil_mode), x.ndim == rank + 1
     y: Array = backend.lp_pool_forward(with_batch(x, unbatched), sliding, p, math.prod(sliding.kernel_size))
-    return y[0] if unbatched else y
+    return without_batch(y, unbatched)
 
 
 @_dispatch.operation
@@ -265,13 +258,13 @@ def lp_pool_backward(
     ceil_mode: bool,
 ) -> Array:
     backend, p = _dispatch.backend(grad_out=grad_out, x=x), _exponent(norm_type)
-    _checks.array("x", x, (rank + 2, rank + 1), _checks.STORED)
+    _checks.array("x", x, (rank + 2, rank + 1))
     sliding, unbatched = window("x", x.shape[-rank:], kernel_size, stride, 0, 1, ceil_mode), x.ndim == rank + 1
     _checks.same_dtype("grad_out", grad_out, "x", x)
     _checks.shape("grad_out", grad_out, pooled_shape(x.shape, sliding.output_size, rank))
     operands = with_batch(grad_out, unbatched), with_batch(x, unbatched)
     grad_x: Array = backend.lp_pool_backward(*operands, sliding, p, math.prod(sliding.kernel_size))
-    return grad_x[0] if unbatched else grad_x
+    return without_batch(grad_x, unbatched)
 
 
 def _exponent(norm_type: Any) -> float:

@@ -40,6 +40,21 @@ class Window(NamedTuple):
         return _packed(self)
 
 
+def is_dense_3x3(window: Window) -> bool:
+    """Whether the kernel is 3x3, of stride and dilation 1: what Winograd's algorithm here is for."""
+    return (window.kernel_size, window.stride, window.dilation) == ((1, 3, 3), (1, 1, 1), (1, 1, 1))
+
+
+LONGEST_ROW = 2**15  # elements of the longest kernel that Fourier transforms are made for
+
+
+def is_row(window: Window) -> bool:
+    """Whether only the last axis has a kernel and padding, of stride and dilation 1: what transforms here are for."""
+    axes = zip(window.kernel_size, window.padding_before, window.padding_after, strict=True)
+    steps = (window.stride, window.dilation) == ((1, 1, 1), (1, 1, 1))
+    return steps and list(axes)[:2] == [(1, 0, 0)] * 2 and window.kernel_size[2] <= LONGEST_ROW
+
+
 @lru_cache(maxsize=1024)
 def _packed(window: Window) -> npt.NDArray[np.int64]:
     table = np.array(window, dtype=np.int64)

@@ -54,7 +54,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     array([0. , 0.5, nan])
     """
     backend = _dispatch.backend(x=x, out=out)
-    _checks.array("x", x, (x.ndim,), _checks.STORED)
+    _checks.array("x", x, (x.ndim,))
     _checks.output(out, x.shape, x.dtype)
     return backend.relu_forward(x, out)  # type: ignore[no-any-return]
 
@@ -97,7 +97,7 @@ def relu_backward(grad_out: Array, y: Array) -> Array:
     array([ 0.,  0., 30.])
     """
     backend = _dispatch.backend(grad_out=grad_out, y=y)
-    _checks.array("y", y, (y.ndim,), _checks.STORED)
+    _checks.array("y", y, (y.ndim,))
     _checks.shape("grad_out", grad_out, y.shape)
     _checks.same_dtype("grad_out", grad_out, "y", y)
     return backend.relu_backward(grad_out, y)  # type: ignore[no-any-return]
@@ -149,7 +149,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = No
     array([-0.5,  0. ,  3. ])
     """
     backend = _dispatch.backend(x=x, out=out)
-    _checks.array("x", x, (x.ndim,), _checks.STORED)
+    _checks.array("x", x, (x.ndim,))
     slope = _checks.real("negative_slope", negative_slope)
     _checks.output(out, x.shape, x.dtype)
     return backend.leaky_relu_forward(x, slope, out)  # type: ignore[no-any-return]
@@ -192,7 +192,7 @@ def leaky_relu_backward(grad_out: Array, x: Array, negative_slope: float = 0.01)
     array([2., 8.])
     """
     backend = _dispatch.backend(grad_out=grad_out, x=x)
-    _checks.array("x", x, (x.ndim,), _checks.STORED)
+    _checks.array("x", x, (x.ndim,))
     _checks.shape("grad_out", grad_out, x.shape)
     _checks.same_dtype("grad_out", grad_out, "x", x)
     slope = _checks.real("negative_slope", negative_slope)

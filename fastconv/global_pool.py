@@ -54,7 +54,7 @@ def global_avg_pool(x: Array) -> Array:
     array([[3. , 0.5]])
     """
     backend = _dispatch.backend(x=x)
-    _check(x, _checks.STORED)
+    _check(x)
     return backend.global_avg_pool_forward(x)  # type: ignore[no-any-return]
 
 
@@ -193,14 +193,14 @@ def global_max_pool_backward(grad_out: Array, indices: Array, input_shape: Seque
     return placed(backend.global_max_pool_backward(grad_out, indices, shape), indices, shape[2:])
 
 
-def _check(x: Array, dtypes: Sequence[np.dtype[Any]]) -> None:
+def _check(x: Array, dtypes: Sequence[np.dtype[Any]] = _checks.STORED) -> None:
     _checks.array("x", x, RANKS, dtypes)
     occupied("x", x.shape[2:])
 
 
 def _input_shape(grad_out: Array, input_shape: Sequence[int]) -> tuple[int, ...]:
     shape = _checks.shape_argument("input_shape", input_shape, RANKS)
-    _checks.array("grad_out", grad_out, (2,), _checks.STORED)
+    _checks.array("grad_out", grad_out, (2,))
     _checks.shape("grad_out", grad_out, shape[:2])
     occupied("input_shape", shape[2:])
     return shape

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv import _checks, _dispatch, cuda
+from fastconv import _checks, _dispatch
 
 Array = npt.NDArray[Any]
 
@@ -23,7 +23,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (..., K, ...)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (..., K, ...)
         Logits, in any memory order; the result has the same order.
     axis : int, default -1
         The axis of the K classes.
@@ -71,7 +71,7 @@ def softmax_backward(grad_out: Array, y: Array, axis: int = -1) -> Array:
 
     Parameters
     ----------
-    grad_out : ndarray of float32 or float64, shape (..., K, ...)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (..., K, ...)
         Gradient with respect to the result.
     y : ndarray of grad_out's shape and dtype
         Result of the forward pass.
@@ -112,7 +112,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (..., K, ...)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (..., K, ...)
         Logits, in any memory order; the result has the same order.
     axis : int, default -1
         The axis of the K classes.
@@ -154,7 +154,7 @@ def log_softmax_backward(grad_out: Array, y: Array, axis: int = -1) -> Array:
 
     Parameters
     ----------
-    grad_out : ndarray of float32 or float64, shape (..., K, ...)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (..., K, ...)
         Gradient with respect to the result.
     y : ndarray of grad_out's shape and dtype
         Result of the forward pass.
@@ -209,7 +209,7 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
 
     Parameters
     ----------
-    logits : ndarray of float32 or float64, shape (N, K), (N, K, ...) or (K,)
+    logits : ndarray of float16, bfloat16, float32 or float64, shape (N, K), (N, K, ...) or (K,)
         Scores of K classes, before any softmax, in any memory order.
     labels : ndarray of an integer dtype, shape (N,), (N, ...) or ()
         Indices of the right classes, from 0 to K - 1, or ``ignore_index``.
@@ -221,7 +221,7 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
 
     Returns
     -------
-    float32 or float64 scalar, or ndarray of the shape of labels
+    scalar of the logits' dtype, or ndarray of the shape of labels
         The mean or sum, or with "none" the losses. Sums are formed in float64.
 
     Raises
@@ -250,14 +250,8 @@ def cross_entropy(logits: Array, labels: Array, *, reduction: str = "mean", igno
     0.3466
     """
     backend = _dispatch.backend(logits=logits, labels=labels)
-    _checks.option("reduction", reduction, ("mean", "sum", "none"))
-    if backend is cuda:  # a check of labels would wait for the device
-        return backend.cross_entropy(*_checked(logits, labels, ignore_index), reduction)
-    columns, classes, counted = _items(logits, labels, ignore_index)
-    losses = backend.cross_entropy_forward(columns, classes)
-    if reduction == "none":
-        return losses.reshape(labels.shape)
-    return backend.total(losses, counted if reduction == "mean" else 1)
+    number = _checked(logits, labels, reduction, ignore_index)
+    return backend.cross_entropy_forward(logits, labels, number, reduction)
 
 
 @_dispatch.operation
@@ -271,7 +265,7 @@ def cross_entropy_backward(logits: Array, labels: Array, *, reduction: str = "me
 
     Parameters
     ----------
-    logits : ndarray of float32 or float64, shape (N, K), (N, K, ...) or (K,)
+    logits : ndarray of float16, bfloat16, float32 or float64, shape (N, K), (N, K, ...) or (K,)
         Scores of K classes, before any softmax, in any memory order.
     labels : ndarray of an integer dtype, shape (N,), (N, ...) or ()
         Indices of the right classes, from 0 to K - 1, or ``ignore_index``.
@@ -301,26 +295,15 @@ def cross_entropy_backward(logits: Array, labels: Array, *, reduction: str = "me
            [ 0.25, -0.25]])
     """
     backend = _dispatch.backend(logits=logits, labels=labels)
+    number = _checked(logits, labels, reduction, ignore_index)
+    return backend.cross_entropy_backward(logits, labels, number, reduction)  # type: ignore[no-any-return]
+
+
+def _checked(logits: Array, labels: Array, reduction: str, ignore_index: int) -> int:
+    """Arguments fit; ``ignore_index`` as an int. On a device labels are not looked at: that would wait for it."""
     _checks.option("reduction", reduction, ("mean", "sum", "none"))
-    if backend is cuda:
-        checked = _checked(logits, labels, ignore_index)
-        return backend.cross_entropy_gradient(*checked, reduction)  # type: ignore[no-any-return]
-    columns, classes, counted = _items(logits, labels, ignore_index)
-    weight = 1.0 / max(counted, 1) if reduction == "mean" else 1.0
-    return backend.cross_entropy_backward(columns, classes, weight).reshape(logits.shape)  # type: ignore[no-any-return]
-
-
-def _items(logits: Array, labels: Array, ignore_index: int) -> tuple[Array, Array, int]:
-    """Logits with a batch axis, labels as int64 with -1 for the ignored, and the number of the others."""
     _checks.array("logits", logits, (logits.ndim,))
-    ignored = _checks.labels(logits, labels, ignore_index)
-    classes, counted = labels.astype(np.int64, copy=False), labels.size
-    if ignored is not None:
-        classes, counted = np.where(ignored, -1, classes), counted - int(np.count_nonzero(ignored))
-    return (logits, classes, counted) if logits.ndim > 1 else (logits[np.newaxis], classes[np.newaxis], counted)
-
-
-def _checked(logits: Array, labels: Array, ignore_index: int) -> tuple[Array, Array, int]:
-    """Arguments of which everything is checked but the values of the labels."""
-    _checks.array("logits", logits, (logits.ndim,))
-    return logits, labels, _checks.label_shape(logits, labels, ignore_index)
+    number = _checks.label_shape(logits, labels, ignore_index)
+    if isinstance(labels, np.ndarray):
+        _checks.labels(logits, labels, number)
+    return number

@@ -100,7 +100,7 @@ def unpacked(
     """The array of a call's weight, its preparation (None where it is not packed), and the call's algorithm."""
     if type(weight) is not PackedWeight:
         return weight, None, algorithm
-    _checks.array("weight", weight, (rank + 2,), _checks.STORED)
+    _checks.array("weight", weight, (rank + 2,))
     usual = (type(stride), type(dilation), algorithm) == (int, int, "auto")  # spares small calls two microseconds
     if rank > 0 and not (usual and (stride, dilation, groups) == weight._numbers):
         _checks.packed(weight, stride, dilation, groups, algorithm)

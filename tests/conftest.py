@@ -6,7 +6,8 @@
 
 import os
 
-if (os.cpu_count() or 1) < 2:
+cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+if cores < 2:
     os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 
 from hypothesis import HealthCheck, settings

@@ -100,6 +100,32 @@ def test_activation_of_long_and_special_arrays(dtype):
     np.testing.assert_array_equal(wide(in_place), wide(fc.relu(every)))
 
 
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), halves, strategies.arrangements(), st.integers(0, 1000))
+def test_softmax(shape, dtype, arrange, seed):
+    x, grad_out = (arrange(strategies.values(shape, dtype, seed + i)) for i in range(2))
+    for name in ("softmax", "log_softmax"):
+        y = check(getattr(fc, name), x, axis=seed % len(shape))
+        check(getattr(fc, f"{name}_backward"), grad_out, y, axis=seed % len(shape))
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4), halves, strategies.arrangements(), st.integers(0, 1000),
+    st.sampled_from(["mean", "sum", "none"]), st.sampled_from([-100, 0]),
+)  # fmt: skip
+def test_cross_entropy(shape, dtype, arrange, seed, reduction, ignore_index):
+    logits = arrange(strategies.values(shape, dtype, seed))
+    classes = min(len(shape) - 1, 1)  # the axis
+    labels = np.random.default_rng(seed).integers(
+        0, shape[classes], (*shape[:classes], *shape[classes + 1 :]), np.int64
+    )
+    labels = np.asarray(labels)  # of no axes for logits of one
+    options = {"reduction": reduction, "ignore_index": ignore_index}
+    for function in (fc.cross_entropy, fc.cross_entropy_backward):
+        result, expected = function(logits, labels, **options), function(wide(logits), labels, **options)
+        assert result.dtype == dtype
+        np.testing.assert_array_equal(wide(np.asarray(result)), wide(cast(np.asarray(expected), dtype)))
+
+
 # Little is widened at a time, some images or some rows of one: sums over parts differ in the last bits of float32.
 @given(strategies.convolutions(), halves, st.sampled_from([30, 200, 1000]))
 def test_parts_of_a_batch(case, dtype, chunk):

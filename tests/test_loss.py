@@ -293,7 +293,7 @@ X, LABELS = np.ones((2, 3), F32), np.array([0, 2])
 RANGE = "labels must be from 0 to 2 or ignore_index = -100, got "
 ERRORS = [
     (fc.softmax, {"x": [1.0]}, TypeError, "x must be a numpy.ndarray, got list"),
-    (fc.softmax, {"x": X.astype(int)}, TypeError, "x must have dtype float32 or float64, got int64"),
+    (fc.softmax, {"x": X.astype(int)}, TypeError, "x must have dtype float16, float32, float64 or bfloat16, got int64"),
     (fc.softmax, {"x": X, "axis": 1.0}, TypeError, "axis must be an int, got 1.0"),
     (fc.softmax, {"x": X, "axis": None}, TypeError, "axis must be an int, got None"),
     (fc.softmax, {"x": X, "axis": True}, TypeError, "axis must be an int, got True"),
@@ -327,7 +327,7 @@ ERRORS = [
         fc.cross_entropy,
         {"logits": X > 0, "labels": LABELS},
         TypeError,
-        "logits must have dtype float32 or float64, got bool",
+        "logits must have dtype float16, float32, float64 or bfloat16, got bool",
     ),
     (
         fc.cross_entropy,

@@ -56,3 +56,20 @@ class Conv2dMemoryOrder:
 
     def time_forward(self, order: str, dtype: str) -> None:
         fc.conv2d(self.x, self.weight, padding=1)
+
+
+class Half:
+    """What storage in 16 bits costs beside float32: sums bound by arithmetic, by memory, and a depthwise layer."""
+
+    params = (["vgg.conv3_2", "res.2.1x1", "res.5.3x3", "mob.dw112"], ["float32", "float16"])
+    param_names = ("layer", "dtype")
+
+    def setup(self, name: str, dtype: str) -> None:
+        self.layer = _LAYERS[name]
+        random = np.random.default_rng(0)
+        shapes = self.layer.input_shape, self.layer.weight_shape
+        self.x, self.weight = (random.standard_normal(shape, np.float32).astype(dtype) for shape in shapes)
+        self.time_forward(name, dtype)
+
+    def time_forward(self, name: str, dtype: str) -> None:
+        fc.conv2d(self.x, self.weight, **self.layer.options)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 
+import numba
 import numpy as np
 
 import fastconv as fc
@@ -87,3 +88,24 @@ class Tiny:
 
     def time_relu(self) -> None:
         fc.relu(self.x)
+
+
+@numba.njit  # type: ignore[untyped-decorator]
+def _conv2d(x, weight):  # type: ignore[no-untyped-def]
+    return fc.conv2d(x, weight)
+
+
+class Compiled:
+    """The same small call from Python and from a caller that Numba compiles."""
+
+    params = (["python", "compiled"],)
+    param_names = ("caller",)
+
+    def setup(self, caller: str) -> None:
+        self.x, self.weight = np.ones((4, 3, 9, 9), np.float32), np.ones((8, 3, 3, 3), np.float32)
+        self.call = fc.conv2d if caller == "python" else _conv2d
+        for _ in range(3):  # the third compiled call is the first without Python
+            self.call(self.x, self.weight)
+
+    def time_conv2d(self, caller: str) -> None:
+        self.call(self.x, self.weight)

@@ -96,7 +96,7 @@ def _remember(site: Site, function: Callable[..., Any], arguments: dict[str, Any
         _seen[bits] = -1
         try:
             program.keep(function, arguments, site.expected, words)
-        except program.Refused as why:
+        except (program.Refused, MemoryError) as why:  # the call itself has its result: it goes on without a program
             REFUSED.append((site.name, str(why)))
     return int(needs.ctypes.data)
 

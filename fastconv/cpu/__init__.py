@@ -15,11 +15,6 @@ from fastconv.cpu.half_layers import linear_backward_weight as linear_backward_w
 from fastconv.cpu.half_layers import linear_forward as linear_forward
 from fastconv.cpu.loss import cross_entropy_backward as cross_entropy_backward
 from fastconv.cpu.loss import cross_entropy_forward as cross_entropy_forward
-from fastconv.cpu.loss import log_softmax_backward as log_softmax_backward
-from fastconv.cpu.loss import log_softmax_forward as log_softmax_forward
-from fastconv.cpu.loss import softmax_backward as softmax_backward
-from fastconv.cpu.loss import softmax_forward as softmax_forward
-from fastconv.cpu.loss import total as total
 from fastconv.cpu.pool_global import global_avg_pool_backward as global_avg_pool_backward
 from fastconv.cpu.pool_global import global_avg_pool_forward as global_avg_pool_forward
 from fastconv.cpu.pool_global import global_max_pool_backward as global_max_pool_backward
@@ -37,3 +32,7 @@ from fastconv.cpu.report import compilations as compilations
 from fastconv.cpu.report import describe as describe
 from fastconv.cpu.report import parallel_forms as parallel_forms
 from fastconv.cpu.report import threads as threads
+from fastconv.cpu.softmax import log_softmax_backward as log_softmax_backward
+from fastconv.cpu.softmax import log_softmax_forward as log_softmax_forward
+from fastconv.cpu.softmax import softmax_backward as softmax_backward
+from fastconv.cpu.softmax import softmax_forward as softmax_forward

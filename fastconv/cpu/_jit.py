@@ -64,13 +64,8 @@ def separate(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(**_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
-def merged(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function as a part of its one caller."""
-    return numba.njit(forceinline=True, **_PART)(function)  # type: ignore[no-any-return]
-
-
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a small function that disappears into its callers."""
+    """Compile a function that disappears into its callers: a small one, or one with a single caller."""
     return numba.njit(forceinline=True, **_PART)(function)  # type: ignore[no-any-return]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import fft, layout, winograd
-from fastconv.cpu._jit import compiled, done, internal, launch, made, merged
+from fastconv.cpu._jit import compiled, done, inlined, internal, launch, made
 from fastconv.cpu.bias import pad_core
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, sums_planes
@@ -145,7 +145,7 @@ def _multiply_block(panel, reader, weight, ready, packing, lanes, bias, floor, t
             p = end
 
 
-@merged
+@inlined
 def _pack(weight, plan, phase, scratch, group, lane, channels, first, segment, pitch, target):
     if scratch.keys[0] != segment or scratch.keys[1] != pitch:
         scratch.keys[0], scratch.keys[1] = segment, pitch
@@ -154,7 +154,7 @@ def _pack(weight, plan, phase, scratch, group, lane, channels, first, segment, p
     pack_segment(weight, group, lane, channels, first, segment, pitch, taps, pointer(scratch.weight_rows, 0), target)
 
 
-@merged
+@inlined
 def _multiply(
     panel, reader, first, depth, last, weight, scratch, tiles, pitch, width, target, box, plane, start, stop, channel,
     channels,
@@ -222,14 +222,13 @@ def _convolve(
     floor = x.dtype.type(0 if relu else -np.inf)
     pass_ = "backward_input" if backward else "forward"
     size = transform_size(pass_, algorithm, window, channels, out_channels, groups, x.itemsize)
-    lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
-    if size:
-        fft.convolve(source, weight, lanes_bias, floor, result, channels_last, window, backward, groups, size, prepared)
-        return layout.deliver(result, out)
-    if winograd.chosen(algorithm, window, backward, channels, out_channels):
-        winograd.convolve(
-            source, raw, lanes_bias, floor, result, channels_last, window, backward, groups, channels, prepared
-        )
+    if size or winograd.chosen(algorithm, window, backward, channels, out_channels):
+        lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
+        operands = (lanes_bias, floor, result, channels_last, window, backward, groups)
+        if size:
+            fft.convolve(source, weight, *operands, size, prepared)
+        else:
+            winograd.convolve(source, raw, *operands, channels, prepared)
         return layout.deliver(result, out)
     x_last = channels_last and x.shape[1] > 1  # one channel is a plane in either order
     pixels, plan = _way(window, backward, x.shape[0], channels, groups, x.itemsize, channels_last, out_channels)
@@ -246,8 +245,8 @@ def _convolve(
     operations = result.size * channels * plan.header.taps
     launch(
         conv_core, max(1, operations >> WORK), source, x_last, raw, packed, backward,
-        lanes_bias, floor, layout.flat_target(result, channels_last), channels_last, plan.numbers, plan.tables, groups,
-        out_channels,
+        _padded_bias(bias, groups, out_channels, x.dtype), floor, layout.flat_target(result, channels_last),
+        channels_last, plan.numbers, plan.tables, groups, out_channels,
     )  # fmt: skip
     return layout.deliver(result, out)
 

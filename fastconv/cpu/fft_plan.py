@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from fastconv._window import Window
+from fastconv._window import LONGEST_ROW, Window, is_row
 from fastconv.cpu.microkernel import ROWS
 
-SIZES = tuple(2**k for k in range(5, 17))  # of transforms
+SIZES = tuple(2**k for k in range(5, LONGEST_ROW.bit_length() + 1))  # of transforms: twice the longest kernel fits
 LEAST_TAPS = 16  # of a kernel, below which direct sums are always faster
 
 # Nanoseconds of an AVX-512 core for float32, of which only the ratios count: for an element of a signal on its way to a
@@ -34,7 +34,7 @@ def _size(
     pass_: str, forced: bool, window: Window, channels: int, out_channels: int, groups: int, itemsize: int
 ) -> int:
     taps, sizes = window.kernel_size[2], window.input_size if pass_ == "backward_input" else window.output_size
-    if channels * out_channels == 0 or not (forced or is_for_transforms(window)):
+    if channels * out_channels == 0 or not (forced or is_row(window)):
         return 0
     cost = _gradient_cost if pass_ == "backward_weight" else _cost
     width, rows = 64 // itemsize, sizes[0] * sizes[1]  # on every machine, for the same choice and the same bits
@@ -47,13 +47,6 @@ def _size(
     use = max(out_channels / _whole(out_channels, width), PIXELS_IN_LANES if groups == 1 else 1)
     direct = rows * sizes[2] * taps * channels * out_channels * PRODUCT / use
     return best if forced or costs[best] < MARGIN * direct else 0
-
-
-def is_for_transforms(window: Window) -> bool:
-    """Whether only the last axis has a kernel and padding, and stride and dilation are 1."""
-    axes = zip(window.kernel_size, window.padding_before, window.padding_after, strict=True)
-    steps = (window.stride, window.dilation) == ((1, 1, 1), (1, 1, 1))
-    return steps and list(axes)[:2] == [(1, 0, 0)] * 2 and window.kernel_size[2] <= SIZES[-1] // 2
 
 
 def _cost(size: int, tiles: int, channels: int, out_channels: int, width: int) -> float:

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastconv.cpu._jit import HAS_FMA, VECTOR_BYTES, VECTOR_REGISTERS, merged
+from fastconv.cpu._jit import HAS_FMA, VECTOR_BYTES, VECTOR_REGISTERS, inlined
 
 # A tile of ROWS x (up to MAX_VECTORS vectors): 24 accumulators of 32 registers, or 12 of 16, leave room for one row of
 # B and a broadcast. Six rows need six addresses, which is what x86-64's general registers hold without spills: tiles of
@@ -255,7 +255,7 @@ def _choose_by_vectors() -> Callable[..., None]:
         else:
             k1(depth, a, a_row, a_col, b, b_row, ahead, c, ldc, accumulate)
 
-    return merged(tile)
+    return inlined(tile)
 
 
 tile = _choose_by_vectors()

@@ -10,7 +10,7 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
-from fastconv.cpu._jit import VECTOR_BYTES, inlined, merged
+from fastconv.cpu._jit import VECTOR_BYTES, inlined
 from fastconv.cpu.half import is_brain, is_half
 from fastconv.cpu.microkernel import aligned, lanes, pointer
 from fastconv.cpu.pool_lines import Line, along, part_windows
@@ -54,7 +54,7 @@ def places_of_row(plan):
     return places
 
 
-@merged
+@inlined
 def pool(operation, worker, workers, x, y, indices, scratch, factors, part_factors, plan, planes, seamless, fill):
     """Every worker takes a share of the output rows of all planes, ``plan[BAND]`` rows at a time.
 
@@ -81,7 +81,7 @@ def pool(operation, worker, workers, x, y, indices, scratch, factors, part_facto
         along(operation, parts, source, line, Band(band, pitch, plan[p.COUNT]), fill, factors, top, target)
 
 
-@merged
+@inlined
 def _fill_band(operation, x, places, plan, top, band, fill, target):
     """Rows of scratch for the output rows ``top`` to ``top + band``, as many at once as are alike."""
     depth, height, count = plan[p.DEPTH], plan[p.HEIGHT], plan[p.SOURCE_COUNT]

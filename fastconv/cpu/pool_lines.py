@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.cpu._jit import inlined, merged
+from fastconv.cpu._jit import inlined
 from fastconv.cpu.microkernel import advance, lanes_at
 from fastconv.cpu.pool_rows import Band, move, put
 from fastconv.cpu.vector import opaque, ramp, take
@@ -29,7 +29,7 @@ class Line(NamedTuple):
     shares: Any
 
 
-@merged
+@inlined
 def along(operation, parts, source, line, band, fill, factors, top, target):
     """Rows of the result from rows of scratch; the usual kernels and strides are constants for the compiler."""
     if line.kernel == 2 and line.stride == 2:
@@ -46,7 +46,7 @@ def along(operation, parts, source, line, band, fill, factors, top, target):
         _along_any(operation, parts, source, line, band, fill, factors, top, target)
 
 
-@merged
+@inlined
 def part_windows(operation, source, line, count, fill, factors, target):
     """Windows of ``line.part`` taps at each of ``count`` elements of scratch, for larger ones to be made of."""
     flat = Line(line.part, 1, 1, line.dilation, count, 1, 0, line.shares)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.cpu._jit import inlined, merged
+from fastconv.cpu._jit import inlined
 from fastconv.cpu.microkernel import advance, lanes_at
 from fastconv.cpu.vector import (
     add,
@@ -141,7 +141,7 @@ class Row(NamedTuple):
     width: Any
 
 
-@merged
+@inlined
 def across(operation, x, slabs, rows, row, band, fill, target):
     """Rows of scratch, each from the rows ``slab + row`` of x: one to three rows, the usual cases, as straight code."""
     if slabs.number == 1 and rows.number == 1:

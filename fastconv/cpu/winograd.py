@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv._window import Triple, Window
+from fastconv._window import Triple, Window, is_dense_3x3
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, inlined, internal, launch
 from fastconv.cpu.epilogue import make_target, store_tile
@@ -251,7 +251,7 @@ def chosen(
     """
     if algorithm != "auto":
         return algorithm == "winograd" and channels > 0
-    if (window.kernel_size, window.stride, window.dilation) != ((1, 3, 3), (1, 1, 1), (1, 1, 1)):
+    if not is_dense_3x3(window):
         return False
     _, height, width = window.input_size if backward else window.output_size
     products = PRODUCTS * (-(-height // STEP) * -(-width // STEP) + 6)

@@ -21,8 +21,8 @@ _MODULES = {
     ),
     "linear": ("linear_forward", "linear_backward_input", "linear_backward_weight", "linear_backward_bias"),
     "activation": ("leaky_relu_backward", "leaky_relu_forward", "relu_backward", "relu_forward"),
-    "entropy": ("cross_entropy", "cross_entropy_gradient"),
-    "loss": ("log_softmax_backward", "log_softmax_forward", "softmax_backward", "softmax_forward"),
+    "loss": ("cross_entropy_backward", "cross_entropy_forward"),
+    "softmax": ("log_softmax_backward", "log_softmax_forward", "softmax_backward", "softmax_forward"),
     "pool_lp": ("lp_pool_backward", "lp_pool_forward"),
     "pool_max": (
         "global_max_pool_backward",

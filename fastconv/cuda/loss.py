@@ -1,215 +1,184 @@
-"""Softmax, log-softmax and cross-entropy along one axis of arrays of any rank and memory order.
-
-In memory order an array is (outer, count, inner) with the classes on the middle axis; the classes of one softmax are a
-*column*. A block has some columns and ``width`` threads for each: neighbouring threads read neighbours in memory,
-which are classes of one column where inner is 1, and columns elsewhere. Sums are formed in an order that the shape
-decides.
+"""The cross-entropy loss. Labels are not looked at before the kernels run: that would wait for the device. A label
+that is neither a class nor ignored makes the loss and the gradient of its item NaN.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastconv.cuda import layout
-from fastconv.cuda._jit import cuda, device, i64, kernel, launch, storage_and_sum, u32
+from fastconv.cuda._jit import cuda, i64, kernel, launch, storage_and_sum, types, u32
 from fastconv.cuda.arrays import Array, empty
-from fastconv.cuda.elements import THREADS
-
-
-# ------------------------------------------------------------------------------------------------------------- columns
-class Columns(NamedTuple):
-    """An array as (outer, count, inner) in memory order, with the axis in question in the middle."""
-
-    axes: tuple[int, ...]
-    classes: int
-    inner: int
-    width: int
-    number: int
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.number * self.width // THREADS) if self.classes else 0
-
-
-def columns_of(x: Array, axis: int) -> Columns:
-    axes = layout.memory_axes(x)
-    inner = math.prod(x.shape[a] for a in axes[axes.index(axis) + 1 :])
-    count = x.shape[axis]
-    width = 1 if inner > 1 else 32 if count <= 1024 else THREADS
-    return Columns(axes, count, inner, width, x.size // max(count, 1))
+from fastconv.cuda.elements import THREADS, each, element
+from fastconv.cuda.softmax import Columns, _place, _statistics, columns_of
 
 
 @lru_cache(maxsize=64)
-def _folds(width: int, value: Any) -> tuple[Any, Any]:
-    """Functions that fold what the threads of a column have, to their maximum and to their sum."""
-    if width == 1:
-        return _itself, _itself
-
-    @device
-    def largest(shared, mine):
-        t = u32(cuda.threadIdx.x)
-        lane, half = u32(t % u32(width)), u32(width // 2)
-        cuda.syncthreads()
-        shared[t] = mine
-        while half > u32(0):
-            cuda.syncthreads()
-            if lane < half:
-                other = shared[u32(t + half)]
-                shared[t] = other if other > shared[t] else shared[t]
-            half = u32(half >> u32(1))
-        cuda.syncthreads()
-        return shared[u32(t - lane)]
-
-    @device
-    def total(shared, mine):
-        t = u32(cuda.threadIdx.x)
-        lane, half = u32(t % u32(width)), u32(width // 2)
-        cuda.syncthreads()
-        shared[t] = mine
-        while half > u32(0):
-            cuda.syncthreads()
-            if lane < half:
-                shared[t] += shared[u32(t + half)]
-            half = u32(half >> u32(1))
-        cuda.syncthreads()
-        return shared[u32(t - lane)]
-
-    return largest, total
-
-
-@device
-def _itself(shared, mine):
-    return mine
-
-
-@lru_cache(maxsize=64)
-def _place(width: int) -> Any:
-    """The function that says this thread's column, where that begins, and the thread's number in it."""
-
-    @device
-    def place(count, inner):
-        t = u32(cuda.threadIdx.x)
-        column = u32(u32(u32(cuda.blockIdx.x) * u32(THREADS // width)) + u32(t // u32(width)))
-        outer = u32(column // u32(inner))
-        start = u32(u32(u32(outer * u32(count)) * u32(inner)) + u32(column - u32(outer * u32(inner))))
-        return column, start, u32(t % u32(width))
-
-    return place
-
-
-@lru_cache(maxsize=64)
-def _statistics(dtype: np.dtype[Any], width: int) -> Any:
-    """The function that gives a column's maximum, NaN not counted, and the sum of e^(x - maximum) less the 1 of that.
-
-    Leaving the 1 out keeps the digits of a small remainder: the loss of a confident prediction is log(1 + tail).
-    """
+def _losses(dtype: np.dtype[Any], width: int) -> Any:
     _, value = storage_and_sum(dtype)
-    largest, total = _folds(width, value)
-
-    @device
-    def statistics(x, shared, start, lane, count, inner, inside):
-        peak = value(-math.inf)
-        if inside:
-            for k in range(i64(lane), count, width):
-                v = value(x[u32(start + u32(u32(k) * u32(inner)))])
-                peak = v if v > peak else peak
-        peak = largest(shared, peak)
-        tail, ones = value(0), value(0)
-        if inside:
-            for k in range(i64(lane), count, width):
-                e = math.exp(value(x[u32(start + u32(u32(k) * u32(inner)))]) - peak)
-                if e == value(1):
-                    ones += value(1)
-                else:
-                    tail += e
-        tail = total(shared, tail)
-        return peak, (total(shared, ones) - value(1)) + tail
-
-    return statistics
-
-
-# ------------------------------------------------------------------------------------------------- softmax and its kin
-@lru_cache(maxsize=64)
-def _softmax(dtype: np.dtype[Any], width: int, logarithm: bool) -> Any:
-    storage, value = storage_and_sum(dtype)
     place, statistics = _place(width), _statistics(dtype, width)
 
     @kernel
-    def softmax(x, y, count, inner, number):
-        """y = e^(x - peak) / sum, or (x - peak) - log(sum)."""
+    def losses(x, labels, y, ignored, count, inner, number):
+        """y = log(sum of e^(x - peak)) + (peak - x[label]), in float32 for float16; 0 where the label is ignored."""
         shared = cuda.shared.array(THREADS, value)
         column, start, lane = place(count, inner)
         inside = column < u32(number)
         peak, tail = statistics(x, shared, start, lane, count, inner, inside)
-        log = math.log1p(tail) if logarithm else value(0)
-        if inside:
-            for k in range(i64(lane), count, width):
-                i = u32(start + u32(u32(k) * u32(inner)))
-                v = value(x[i]) - peak
-                y[i] = storage(v - log) if logarithm else storage(math.exp(v) / (value(1) + tail))
+        if inside and lane == u32(0):
+            label = i64(labels[column])
+            loss = value(0)
+            if label != i64(ignored):
+                loss = value(math.nan)
+                if label >= i64(0) and label < i64(count):
+                    here = value(x[u32(start + u32(u32(label) * u32(inner)))])
+                    loss = math.log1p(tail) + (peak - here)
+            y[column] = loss
 
-    return softmax
+    return losses
 
 
 @lru_cache(maxsize=64)
-def _softmax_backward(dtype: np.dtype[Any], width: int, logarithm: bool) -> Any:
+def _gradient(dtype: np.dtype[Any], width: int) -> Any:
     storage, value = storage_and_sum(dtype)
-    place, (_, total) = _place(width), _folds(width, value)
+    place, statistics = _place(width), _statistics(dtype, width)
 
     @kernel
-    def softmax_backward(grad_out, y, grad_x, count, inner, number):
-        """grad_x = y (grad_out - sum of grad_out y), or grad_out - e^y (sum of grad_out)."""
+    def gradient(x, labels, weights, y, ignored, count, inner, number):
+        """y = weight (softmax(x) - [k = label]); at the label less than nothing of its digits is lost."""
         shared = cuda.shared.array(THREADS, value)
         column, start, lane = place(count, inner)
         inside = column < u32(number)
-        dot = value(0)
+        peak, tail = statistics(x, shared, start, lane, count, inner, inside)
         if inside:
+            label, weight = i64(labels[column]), value(weights[u32(0)])
+            if label == i64(ignored):
+                weight = value(0)
+            elif label < i64(0) or label >= i64(count):
+                weight = value(math.nan)
             for k in range(i64(lane), count, width):
                 i = u32(start + u32(u32(k) * u32(inner)))
-                dot += value(grad_out[i]) if logarithm else value(grad_out[i]) * value(y[i])
-        dot = total(shared, dot)
-        if inside:
-            for k in range(i64(lane), count, width):
-                i = u32(start + u32(u32(k) * u32(inner)))
-                g, v = value(grad_out[i]), value(y[i])
-                grad_x[i] = storage(g - math.exp(v) * dot) if logarithm else storage(v * (g - dot))
+                v = value(x[i])
+                g = math.exp(v - peak) / (value(1) + tail)
+                if i64(k) == label:
+                    g = -(tail / (value(1) + tail)) if v == peak else g - value(1)
+                y[i] = storage(0) if label == i64(ignored) else storage(weight * g)
 
-    return softmax_backward
+    return gradient
 
 
-def softmax_forward(x: Array, axis: int) -> Array:
-    return _forward(x, axis, False)
+@lru_cache(maxsize=32)
+def _total(dtype: np.dtype[Any], mean: bool) -> Any:
+    storage, _ = storage_and_sum(dtype)
+
+    @kernel
+    def total(losses, labels, y, ignored, number):
+        """The sum of the losses in float64, or their mean over the items that are not ignored; one block."""
+        sums = cuda.shared.array(THREADS, types.float64)
+        counts = cuda.shared.array(THREADS, types.int64)
+        t = u32(cuda.threadIdx.x)
+        mine, counted = types.float64(0), i64(0)
+        for k in range(i64(t), number, THREADS):
+            mine += types.float64(losses[u32(k)])
+            counted += i64(1) if i64(labels[u32(k)]) != i64(ignored) else i64(0)
+        sums[t] = mine
+        counts[t] = counted
+        half = u32(THREADS // 2)
+        while half > u32(0):
+            cuda.syncthreads()
+            if t < half:
+                sums[t] += sums[u32(t + half)]
+                counts[t] += counts[u32(t + half)]
+            half = u32(half >> u32(1))
+        if t == u32(0):
+            y[u32(0)] = storage(sums[u32(0)] / types.float64(counts[u32(0)])) if mean else storage(sums[u32(0)])
+
+    return total
 
 
-def log_softmax_forward(x: Array, axis: int) -> Array:
-    return _forward(x, axis, True)
+@lru_cache(maxsize=1)
+def _weight() -> Any:
+    @kernel
+    def weight(labels, y, ignored, number):
+        """y = 1 / max(number of items that are not ignored, 1); one block."""
+        counts = cuda.shared.array(THREADS, types.int64)
+        t = u32(cuda.threadIdx.x)
+        counted = i64(0)
+        for k in range(i64(t), number, THREADS):
+            counted += i64(1) if i64(labels[u32(k)]) != i64(ignored) else i64(0)
+        counts[t] = counted
+        half = u32(THREADS // 2)
+        while half > u32(0):
+            cuda.syncthreads()
+            if t < half:
+                counts[t] += counts[u32(t + half)]
+            half = u32(half >> u32(1))
+        if t == u32(0):
+            y[u32(0)] = types.float64(1) / types.float64(max(counts[u32(0)], i64(1)))
+
+    return weight
 
 
-def softmax_backward(grad_out: Array, y: Array, axis: int) -> Array:
-    return _backward(grad_out, y, axis, False)
+@lru_cache(maxsize=16)
+def _filled(dtype: np.dtype[Any]) -> Any:
+    storage, _ = storage_and_sum(dtype)
+
+    @kernel
+    def filled(y, number, count):
+        i = element()
+        if i < u32(count):
+            y[i] = storage(number)
+
+    return filled
 
 
-def log_softmax_backward(grad_out: Array, y: Array, axis: int) -> Array:
-    return _backward(grad_out, y, axis, True)
+# ----------------------------------------------------------------------------------------------------- entry functions
+def cross_entropy_forward(logits: Array, labels: Array, ignore_index: int, reduction: str) -> Array:
+    """The losses in the shape of the labels, or their mean or sum as an array without axes."""
+    columns, classes, label_axes = _items(logits, labels)
+    sums = np.dtype(np.float32) if logits.dtype == np.float16 else logits.dtype
+    kept = logits.dtype if reduction == "none" else sums
+    losses = empty(logits, labels.shape, kept, label_axes)
+    flat = layout.flat(losses, label_axes)
+    if columns.classes == 0:
+        each(_filled(kept), losses, flat, 0.0, losses.size)
+    arguments = layout.flat(_batched(logits), columns.axes), classes, flat, ignore_index
+    counts = columns.classes, columns.inner, columns.number
+    launch(_losses(logits.dtype, columns.width), columns.blocks, THREADS, logits.stream, *arguments, *counts)
+    if reduction == "none":
+        return losses
+    result = empty(logits, (), logits.dtype)
+    total = _total(logits.dtype, reduction == "mean")
+    launch(total, 1, THREADS, logits.stream, flat, classes, result.reshape(1), ignore_index, losses.size)
+    return result
 
 
-def _forward(x: Array, axis: int, logarithm: bool) -> Array:
-    columns = columns_of(x, axis)
-    y = empty(x, x.shape, x.dtype, columns.axes)
-    run = _softmax(x.dtype, columns.width, logarithm)
-    flat = layout.flat(x, columns.axes), layout.flat(y, columns.axes)
-    launch(run, columns.blocks, THREADS, x.stream, *flat, columns.classes, columns.inner, columns.number)
-    return y
+def cross_entropy_backward(logits: Array, labels: Array, ignore_index: int, reduction: str) -> Array:
+    """The gradient of the losses, their sum or their mean with respect to the logits."""
+    columns, classes, _ = _items(logits, labels)
+    axes = layout.memory_axes(logits)
+    grads = empty(logits, logits.shape, logits.dtype, axes)
+    weight = empty(logits, (1,), np.float64)
+    if reduction == "mean":
+        launch(_weight(), 1, THREADS, logits.stream, classes, weight, ignore_index, classes.size)
+    else:
+        each(_filled(weight.dtype), weight, weight, 1.0, 1)
+    source, target = layout.flat(_batched(logits), columns.axes), layout.flat(_batched(grads), columns.axes)
+    arguments = source, classes, weight, target, ignore_index, columns.classes, columns.inner, columns.number
+    launch(_gradient(logits.dtype, columns.width), columns.blocks, THREADS, logits.stream, *arguments)
+    return grads
 
 
-def _backward(grad_out: Array, y: Array, axis: int, logarithm: bool) -> Array:
-    columns = columns_of(y, axis)
-    grad_x = empty(y, y.shape, y.dtype, columns.axes)
-    run = _softmax_backward(y.dtype, columns.width, logarithm)
-    flat = [layout.flat(a, columns.axes) for a in (grad_out, y, grad_x)]
-    launch(run, columns.blocks, THREADS, y.stream, *flat, columns.classes, columns.inner, columns.number)
-    return grad_x
+def _batched(logits: Array) -> Array:
+    return logits if logits.ndim > 1 else logits[None]
+
+
+def _items(logits: Array, labels: Array) -> tuple[Columns, Array, tuple[int, ...]]:
+    """The logits' columns, their labels in the same order, and the axes of the labels in it."""
+    columns = columns_of(_batched(logits), 1)
+    label_axes = tuple(axis - (axis > 1) for axis in columns.axes if axis != 1)[: max(labels.ndim, 0)]
+    return columns, layout.flat(labels, label_axes), label_axes

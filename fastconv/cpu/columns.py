@@ -1,0 +1,209 @@
+"""Columns of classes: softmax and what is made of it, along one axis of arrays of any rank and memory order.
+
+In memory order an array is (outer, count, inner) with the classes on the middle axis; the classes of one softmax are a
+*column*. A *group* is what one vector's lanes hold: with inner > 1 as many neighbouring columns, which a step along the
+class axis takes one class further; with inner = 1 a single column, as many of whose classes a step takes in, and whose
+lanes are folded in the end. Sums are formed in an order that depends on ``count`` alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv.cpu import _jit, half, order
+from fastconv.cpu.arithmetic import choose, fold_maximum, fold_sum
+from fastconv.cpu.elementary import exp
+from fastconv.cpu.microkernel import advance
+from fastconv.cpu.vector import load_first, splat, store_first
+
+Array = npt.NDArray[Any]
+
+RUN = 16  # terms that a lane sums plainly before the sum is carried on with its rounding error
+WIDE = 8  # vectors of neighbouring columns that one step along the class axis takes in, so that lines come in a row
+_SHARE = 1 << 14  # elements that are worth a thread
+
+
+# -------------------------------------------------------------------------------------------------------------- groups
+class Group(NamedTuple):
+    """Vectors at start + k * pitch: whole ones for k < whole, and ``width`` lanes of each for whole <= k < steps."""
+
+    lanes: int
+    start: int
+    pitch: int
+    whole: int
+    steps: int
+    width: int
+    column: int  # number of the first column
+    columns: int
+
+
+@_jit.inlined
+def groups_in(size, count, inner, lanes):
+    """How many groups there are."""
+    return size // count if inner == 1 else size // (count * inner) * ((inner + lanes - 1) // lanes)
+
+
+@_jit.inlined
+def group_at(index, count, inner, lanes):
+    if inner == 1:
+        return Group(lanes, index * count, lanes, count // lanes, (count + lanes - 1) // lanes, count % lanes, index, 1)
+    strips = (inner + lanes - 1) // lanes
+    block, lane = index // strips, index % strips * lanes
+    columns = min(lanes, inner - lane)
+    whole = count if columns == lanes else 0
+    return Group(lanes, block * count * inner + lane, inner, whole, count, columns, block * inner + lane, columns)
+
+
+@_jit.inlined
+def blocks_in(size, count, inner, lanes):
+    """How many blocks of groups there are: of WIDE vectors side by side, so that a step reads some lines in a row."""
+    wide = WIDE * lanes
+    return size // count if inner == 1 else size // (count * inner) * ((inner + wide - 1) // wide)
+
+
+@_jit.inlined
+def block_at(index, count, inner, lanes):
+    if inner == 1:
+        return group_at(index, count, inner, lanes)
+    blocks = (inner + WIDE * lanes - 1) // (WIDE * lanes)
+    outer, lane = index // blocks, index % blocks * WIDE * lanes
+    columns = min(WIDE * lanes, inner - lane)
+    return Group(lanes, outer * count * inner + lane, inner, 0, count, 0, outer * inner + lane, columns)
+
+
+@_jit.inlined
+def strips_in(block):
+    """How many groups a block holds."""
+    return (block.columns + block.lanes - 1) // block.lanes
+
+
+@_jit.inlined
+def strip_at(block, v, inner):
+    """One of them."""
+    if inner == 1:
+        return block
+    lanes, lane = block.lanes, v * block.lanes
+    columns = min(lanes, block.columns - lane)
+    whole = block.steps if columns == lanes else 0
+    return Group(lanes, block.start + lane, block.pitch, whole, block.steps, columns, block.column + lane, columns)
+
+
+@_jit.inlined
+def at_step(x, k, group):
+    return advance(x, group.start + k * group.pitch)
+
+
+@_jit.inlined
+def load_step(x, k, group, fill):
+    """The vector of step k, with ``fill`` in lanes beyond the group."""
+    return load_first(at_step(x, k, group), group.lanes if k < group.whole else group.width, fill)
+
+
+@_jit.inlined
+def store_step(y, k, group, value):
+    store_first(at_step(y, k, group), value, group.lanes if k < group.whole else group.width)
+
+
+# ---------------------------------------------------------------------------------------------------------------- sums
+@_jit.inlined
+def carry(total, lost, partial):
+    """total + partial, and the rounding errors of these sums so far (Knuth's two-sum)."""
+    s = total + partial
+    back = s - total
+    return s, lost + ((total - (s - back)) + (partial - back))
+
+
+@_jit.inlined
+def peak_of(x, group, inner):
+    """The maximum of each column, NaN not counted."""
+    lowest = splat(x, -np.inf)
+    peak = lowest
+    for k in range(group.steps):
+        value = load_step(x, k, group, lowest)
+        peak = choose(value > peak, value, peak)
+    return fold_maximum(peak) if inner == 1 else peak
+
+
+@_jit.inlined
+def tail_of(x, group, inner, peak, y, kept):
+    """The sum of e^(x - peak) over each column, less the 1 of its maximum; y = e^(x - peak) where that is kept.
+
+    Leaving the 1 out keeps the digits of a small remainder: the loss of a confident prediction is log(1 + tail).
+    """
+    lowest, zero = splat(x, -np.inf), splat(x, 0.0)
+    total, lost, ones = zero, zero, zero
+    for run in range(0, group.steps, RUN):
+        partial = zero
+        for k in range(run, min(run + RUN, group.steps)):
+            e = exp(load_step(x, k, group, lowest), peak)
+            if kept:
+                store_step(y, k, group, e)
+            partial = partial + choose(e == 1.0, 0.0, e)
+            ones = ones + choose(e == 1.0, 1.0, zero)
+        total, lost = carry(total, lost, partial)
+    if inner == 1:
+        total, ones = fold_sum(total + lost), fold_sum(ones)
+        return (ones - 1.0) + total
+    return (ones - 1.0) + (total + lost)
+
+
+# ------------------------------------------------------------------------------------------------------------ in Python
+class Columns(NamedTuple):
+    """An array as (outer, count, inner) in memory order, with the axis in question in the middle."""
+
+    axes: tuple[int, ...]
+    classes: int
+    inner: int
+    tasks: int
+
+
+def columns_of(x: Array, axis: int) -> Columns:
+    axes = order.memory_axes(x)
+    inner = math.prod(x.shape[a] for a in axes[axes.index(axis) + 1 :])
+    return Columns(axes, x.shape[axis], inner, x.size // _SHARE)
+
+
+def run_columns(core: Any, columns: Columns, inputs: tuple[Array, ...], *options: Any) -> Array:
+    """A new array like the inputs, in the memory order of the columns, written by ``core``."""
+    y = order.empty(inputs[0].shape, inputs[0].dtype, columns.axes)
+    if y.size > 0:
+        flat = [order.flat(x, columns.axes) for x in inputs]
+        target = order.flat_target(y, columns.axes)
+        _jit.launch(core, columns.tasks, *flat, columns.classes, columns.inner, *options, target)
+    return y
+
+
+# ------------------------------------------------------------------------------------------------------- 16-bit floats
+def wide(x: Array) -> Array:
+    """16-bit floats in float32, in their memory order; other arrays as they are."""
+    if not half.is_half(x.dtype):
+        return x
+    axes = order.memory_axes(x)
+    return half.widen(x.transpose(axes)).transpose(np.argsort(axes))
+
+
+def rounded(x: Array, dtype: np.dtype[Any]) -> Array:
+    """What was computed with :func:`wide` arrays in the dtype that they had."""
+    if x.dtype == dtype:
+        return x
+    axes = order.memory_axes(x)
+    return half.narrowed(x.transpose(axes), dtype).transpose(np.argsort(axes))
+
+
+def by_float32(entry: Callable[..., Array]) -> Callable[..., Array]:
+    """An entry function that takes 16-bit floats too: computed in float32 and rounded once."""
+
+    @wraps(entry)
+    def call(x: Array, *rest: Any) -> Array:
+        if not half.is_half(x.dtype):
+            return entry(x, *rest)
+        others = (wide(y) if isinstance(y, np.ndarray) else y for y in rest)
+        return rounded(entry(wide(x), *others), x.dtype)
+
+    return call
