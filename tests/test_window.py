@@ -6,6 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fastconv import _checks, _window
+from fastconv._checks import windows
 from tests import naive, strategies
 
 axes = {
@@ -107,5 +108,5 @@ def test_packed_has_the_fields_in_order():
 
 
 def test_memory_of_shapes_seen_is_bounded():
-    for cache in (_checks._fitting_window, _checks._convolution, _window._packed):
+    for cache in (windows._fitting_window, windows._convolution, _window._packed):
         assert cache.cache_info().maxsize == 1024
