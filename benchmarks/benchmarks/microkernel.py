@@ -7,8 +7,10 @@ import numba
 import numpy as np
 from numba import njit
 
-from fastconv.cpu.microkernel import ROWS, lanes, microkernels, pointer
+from fastconv.cpu._target import lanes
+from fastconv.cpu.microkernel import ROWS, microkernels
 from fastconv.cpu.peak import fma_peak
+from fastconv.cpu.pointers import pointer
 
 DEPTH = 96  # the panel of B is 24 KiB at most
 

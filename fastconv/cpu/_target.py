@@ -46,3 +46,11 @@ def _l2_bytes() -> int:
 VECTOR_BYTES, VECTOR_REGISTERS, HAS_FMA = _vector_unit()
 HAS_HALF = _converts_half()
 L2_BYTES = _l2_bytes()
+
+
+def lanes(itemsize: int) -> int:
+    """Elements of ``itemsize`` bytes in one vector; of smaller ones no more than of float32.
+
+    What accompanies an element, a position or its float32 value, fills registers too.
+    """
+    return VECTOR_BYTES // max(itemsize, 4)

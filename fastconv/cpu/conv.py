@@ -15,14 +15,16 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import fft, layout, winograd
 from fastconv.cpu._jit import compiled, done, inlined, internal, launch, made
+from fastconv.cpu._target import lanes
 from fastconv.cpu.bias import pad_core
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, sums_planes
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.fft_plan import transform_size
-from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
+from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
+from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
 from fastconv.cpu.weights import (
     block_lanes,
     make_lanes,

@@ -15,21 +15,13 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu._jit import compiled, internal, launch, made
+from fastconv.cpu._target import lanes
 from fastconv.cpu.epilogue import make_target
-from fastconv.cpu.microkernel import (
-    FEW_ROWS,
-    MAX_VECTORS,
-    ROWS,
-    advance,
-    aligned,
-    few_rows_tile,
-    lanes,
-    lanes_at,
-    pointer,
-    tile,
-)
+from fastconv.cpu.microkernel import FEW_ROWS, MAX_VECTORS, ROWS, few_rows_tile, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import WORK, Axis, Plan, Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan_phases import Axis
+from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, segment_of, segments_of
 
 

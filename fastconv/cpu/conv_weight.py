@@ -16,57 +16,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu import fft, layout, winograd
+from fastconv.cpu import fft, layout, winograd, winograd_weight
 from fastconv.cpu._jit import compiled, internal, launch, made
+from fastconv.cpu._target import lanes
+from fastconv.cpu.conv_weight_order import lane_offsets, make_problem, order_row, weight_order_core
 from fastconv.cpu.depthwise import depthwise_backward_weight, sums_planes
 from fastconv.cpu.fft_plan import transform_size
-from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
+from fastconv.cpu.microkernel import ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
-from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_axes, phase_header
-from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
-from fastconv.cpu.winograd_weight import LEAST_CHANNELS, weight_gradient
+from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_header
+from fastconv.cpu.pointers import advance, aligned, copy, pointer
+from fastconv.cpu.weights import block_lanes, padded_channels
+from fastconv.cpu.winograd_weight import LEAST_CHANNELS
 
 CHAIN = 384  # pixels of one chain
 AHEAD = 8  # pixels that are prefetched ahead of their use
 MAX_SLICES = 16
 SLICE_BYTES = 2 << 20  # of all slices' sums together
 FEW_TILES = 4  # whose sums wait in L2 for their way to the weight, where one box holds all pixels
-
-
-class Problem(NamedTuple):
-    """Addresses, orders and sizes; channels are per group."""
-
-    grad_out: Any
-    grad_last: Any
-    sums: Any
-    groups: Any
-    in_channels: Any
-    out_channels: Any
-    segment: Any  # see Header
-    channel_pitch: Any
-    taps: Any
-    plane: Any  # output pixels of an image
-    pixel_pitch: Any  # elements between the windows of neighbouring pixels
-    out_lanes: Any  # whether out_channels lie in the lanes
-    lanes: Any
-    runs: Any  # of lanes: one, or one for each tap
-    rows: Any  # of C
-    height: Any  # rows that the sums hold: whole tiles, of all rows or of a few at a time
-    slice: Any  # elements of one slice's sums for one group, laid out as [run][block][row][lane]
-
-
-@internal
-def _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lanes, most):
-    header, (_, d, h, w) = phase_header(plan, 0), phase_axes(plan, 0)
-    there = aligned(pointer(sums, 0))
-    lanes = make_lanes(out_channels if out_lanes else header.channels, lanes_at(there))
-    runs, rows = (1, header.channels * header.taps) if out_lanes else (header.taps, out_channels)
-    height = min(most, (rows + ROWS - 1) // ROWS * ROWS)
-    return Problem(
-        pointer(grad_out, 0), grad_last, there, groups, header.channels, out_channels, header.segment, header.pitch,
-        header.taps,
-        d.count * h.count * w.count, w.pixel_pitch, out_lanes, lanes, runs, rows, height, runs * lanes.row * height,
-    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------- sums
@@ -82,12 +49,12 @@ def weight_sums_core(
     """
     few = grad_weight.size > 0
     most = FEW_TILES * ROWS if few else 1 << 62
-    problem = _make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lanes, most)
+    problem = make_problem(grad_out, grad_last, sums, plan, groups, out_channels, out_lanes, most)
     boxes = phase_header(plan, 0).boxes
     reader = make_reader(x, x_last, plan, tables, 0)
     operand = _make_operand(problem, reader, grad_out, phase_header(plan, 0).box_pixels)
     memory = np.empty((problem.slice if few else 0) + SLACK, x.dtype)
-    to = _lane_offsets(problem)
+    to = lane_offsets(problem)
     tiles = (problem.rows + ROWS - 1) // ROWS
     splits = 1 if slices * groups % workers == 0 or slices * groups >= 4 * workers else min(tiles, workers)
     for item in range(worker, slices * groups * splits, workers):
@@ -109,7 +76,7 @@ def weight_sums_core(
                 if few:
                     for row in range(k * ROWS, min(until * ROWS, out_channels)):
                         there = pointer(grad_weight, (group * out_channels + row) * problem.taps * problem.in_channels)
-                        _order_row(problem, into, row - k * ROWS, there, pointer(to, 0))
+                        order_row(problem, into, row - k * ROWS, there, pointer(to, 0))
 
 
 class Operand(NamedTuple):
@@ -203,89 +170,6 @@ def _add_chain(problem, a, rows, a_pixels, b, b_pixels, ahead, count, first, las
             )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------- to the weight
-@compiled
-def weight_order_core(worker, workers, grad_weight, grad_out, sums, plan, groups, out_channels, out_lanes, slices):
-    """The slices' sums, added up in their order and moved to grad_weight (O, C / groups, *K)."""
-    problem = _make_problem(grad_out, False, sums, plan, groups, out_channels, out_lanes, 1 << 62)
-    to = _lane_offsets(problem)
-    if out_lanes:
-        _order_out_lanes(worker, workers, problem, grad_weight, slices, to)
-    else:
-        _order_in_lanes(worker, workers, problem, grad_weight, slices, to)
-
-
-@internal
-def _lane_offsets(problem):
-    """Where the lanes of a block lie in the weight, from the first one."""
-    to = np.empty(MAX_VECTORS * problem.lanes.width, np.int64)
-    for q in range(to.size):
-        to[q] = q * (problem.rows if problem.out_lanes else problem.taps)
-    return to
-
-
-@internal
-def _order_row(problem, sums, row, there, to):
-    """A row of sums [tap][block][row][in_channel] to [in_channel][tap]."""
-    for block in range(problem.lanes.blocks):
-        start, pitch, channels = block_lanes(problem.lanes, block)
-        source = advance(sums, start * problem.height + row * pitch)
-        stride = problem.lanes.row * problem.height
-        _transpose_within(source, stride, problem.taps, advance(there, start * problem.taps), to, channels)
-
-
-@internal
-def _order_in_lanes(worker, workers, problem, grad_weight, slices, to):
-    """Row by row: sums [tap][block][out_channel][in_channel] to [out_channel][in_channel][tap]."""
-    for row in range(worker, problem.groups * problem.out_channels, workers):
-        group, o = row // problem.out_channels, row % problem.out_channels
-        for t in range(problem.taps):
-            for block in range(problem.lanes.blocks):
-                start, pitch, _ = block_lanes(problem.lanes, block)
-                offset = group * problem.slice + (t * problem.lanes.row + start) * problem.height + o * pitch
-                _sum_slices(problem, offset, pitch, slices, advance(problem.sums, offset))
-        there = pointer(grad_weight, row * problem.taps * problem.in_channels)
-        _order_row(problem, advance(problem.sums, group * problem.slice), o, there, pointer(to, 0))
-
-
-@internal
-def _order_out_lanes(worker, workers, problem, grad_weight, slices, to):
-    """Block by block: sums [block][(in_channel, tap)][out_channel] to [out_channel][(in_channel, tap)]."""
-    for item in range(worker, problem.groups * problem.lanes.blocks, workers):
-        group, block = item // problem.lanes.blocks, item % problem.lanes.blocks
-        start, pitch, channels = block_lanes(problem.lanes, block)
-        offset = group * problem.slice + start * problem.height
-        total = advance(problem.sums, offset)
-        _sum_slices(problem, offset, problem.height * pitch, slices, total)
-        there = pointer(grad_weight, (group * problem.out_channels + start) * problem.rows)
-        _transpose_within(total, pitch, problem.rows, there, pointer(to, 0), channels)
-
-
-@internal
-def _sum_slices(problem, offset, count, slices, total):
-    """Add the other slices' sums to the first one's: total[k] = sum over slices of sums[slice, offset + k]."""
-    for s in range(1, slices):
-        here = advance(problem.sums, s * problem.groups * problem.slice + offset)
-        for k in range(count):
-            total[k] += here[k]
-
-
-@internal
-def _transpose_within(source, stride, rows, target, to, count):
-    """Like transpose_run with to[q] = q * rows, but nothing is stored beyond target[count * rows]."""
-    if rows == 1:
-        copy(target, source, count)
-        return
-    width = lanes_at(source)
-    spill = (width - rows % width) % width
-    inside = count - (spill + rows - 1) // rows
-    if inside >= width:
-        transpose_run(source, stride, rows, target, to, inside, 0)
-    for q in range(inside if inside >= width else 0, count):
-        for c in range(rows):
-            target[to[q] + c] = source[c * stride + q]
-
-
 # ------------------------------------------------------------------------------------------------------------ in Python
 def _out_channels_in_lanes(in_channels: int, out_channels: int, taps: int, itemsize: int) -> bool:
     """Whether more of the micro-kernel's tiles is used with out_channels in the lanes; grad_out is then moved once."""
@@ -307,25 +191,32 @@ def conv_backward_weight(
     if x.size == 0 or result.size == 0:
         result[...] = 0
         return layout.deliver(result, out)
-    (source, x_last), (grads, grad_last) = layout.flat(x), layout.flat(grad_out)
-    size = transform_size(
-        "backward_weight", algorithm, window, weight_shape[1], weight_shape[0] // groups, groups, x.itemsize
-    )
+    args = *layout.flat(x), *layout.flat(grad_out), result, window, x.shape[0], groups
+    out_channels, in_channels = weight_shape[0] // groups, weight_shape[1]
+    size = transform_size("backward_weight", algorithm, window, in_channels, out_channels, groups, x.itemsize)
     if size:
-        fft.weight_gradient(source, x_last, grads, grad_last, result, window, x.shape[0], groups, size)
-        return layout.deliver(result, out)
-    if winograd.chosen(algorithm, window, False, weight_shape[1], weight_shape[0] // groups, LEAST_CHANNELS):
-        weight_gradient(source, x_last, grads, grad_last, result, window, x.shape[0], groups)
-        return layout.deliver(result, out)
-    x_last = x_last and x.shape[1] > 1  # one channel is a plane in either order
-    out_channels, in_channels, taps = weight_shape[0] // groups, weight_shape[1], math.prod(weight_shape[2:])
+        fft.weight_gradient(*args, size)
+    elif winograd.chosen(algorithm, window, False, in_channels, out_channels, LEAST_CHANNELS):
+        winograd_weight.weight_gradient(*args)
+    else:
+        _weight_gradient(*args)
+    return layout.deliver(result, out)
+
+
+def _weight_gradient(
+    x: Any, x_last: bool, grad_out: Any, grad_last: bool, result: Any, window: Window, images: int, groups: int
+) -> None:
+    """The same of flat arrays, by sums over all pixels."""
+    out_channels, in_channels, taps = result.shape[0] // groups, result.shape[1], math.prod(result.shape[2:])
+    x_last = x_last and in_channels * groups > 1  # one channel is a plane in either order
     out_lanes = _out_channels_in_lanes(in_channels, out_channels, taps, x.itemsize)
     width = lanes(x.itemsize)
-    planar = out_lanes and not x_last and in_channels < width
-    by_vectors = not out_lanes and in_channels % width > 0
-    plan = make_plan(
-        window, False, x.shape[0], in_channels, groups, x.itemsize, Reading(x_last, planar=planar, beyond=by_vectors)
+    reading = Reading(
+        x_last,
+        planar=out_lanes and not x_last and in_channels < width,
+        beyond=not out_lanes and in_channels % width > 0,
     )
+    plan = make_plan(window, False, images, in_channels, groups, x.itemsize, reading)
     runs, rows, channels = (1, in_channels * taps, out_channels) if out_lanes else (taps, out_channels, in_channels)
     size = runs * -(-rows // ROWS) * ROWS * padded_channels(channels, x.itemsize) * groups
     boxes = plan.header.boxes
@@ -334,12 +225,11 @@ def conv_backward_weight(
     sums = made(np.empty((0 if few else slices * size) + SLACK, x.dtype))
     target = layout.flat_target(result, False)
     launch(
-        weight_sums_core, max(1, grad_out.size * in_channels * taps >> WORK), source, x_last, grads, grad_last, sums,
+        weight_sums_core, max(1, grad_out.size * in_channels * taps >> WORK), x, x_last, grad_out, grad_last, sums,
         target if few else target[:0], plan.numbers, plan.tables, groups, out_channels, out_lanes, slices,
     )  # fmt: skip
     if not few:
         launch(
-            weight_order_core, max(1, slices * size >> 17), target, grads, sums, plan.numbers, groups, out_channels,
+            weight_order_core, max(1, slices * size >> 17), target, grad_out, sums, plan.numbers, groups, out_channels,
             out_lanes, slices,
         )  # fmt: skip
-    return layout.deliver(result, out)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fastconv.cpu._jit import inlined, internal
-from fastconv.cpu.microkernel import advance, lanes_at, prefetch, transpose_epilogue
 from fastconv.cpu.plan import phase_axes
+from fastconv.cpu.pointers import advance, lanes_at, prefetch
+from fastconv.cpu.transpose import transpose_epilogue
 
 
 class Target(NamedTuple):

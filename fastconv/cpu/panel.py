@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.cpu._jit import inlined, internal
-from fastconv.cpu.microkernel import advance, aligned, clear, copy, lanes_at, pointer, transpose
 from fastconv.cpu.plan import panel_extent, phase_axes, phase_header
+from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer
+from fastconv.cpu.transpose import transpose
 
 SLACK = 128  # elements at the end of a buffer: what aligning its start, or excess lanes of a tile, may take
 

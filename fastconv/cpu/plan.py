@@ -16,9 +16,7 @@ Plans are made here in Python, once per geometry, and kept in a bounded table; k
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import lru_cache
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,119 +24,17 @@ import numpy.typing as npt
 
 from fastconv._window import Window
 from fastconv.cpu._jit import L2_BYTES, inlined, internal
+from fastconv.cpu.plan_offsets import pixel_offsets, row_offsets, summand_offsets
+from fastconv.cpu.plan_phases import Axis, Header, make_phases
 
-PANEL_BYTES = min(
-    max(L2_BYTES // 3, 192 << 10), 1 << 20
-)  # of a panel: L2 also holds weights, tiles and what streams by
+PANEL_BYTES = min(max(L2_BYTES // 3, 192 << 10), 1 << 20)  # L2 also holds weights, tiles and what streams by
 BOX_PIXELS = 1024
 DEPTH = 576  # about as many summands make one chain; a constant, so that results depend on nothing else
 WORK = 21  # a thread gets at least 2**WORK multiply-adds: 20 us or more, against 5 us for its start
 LEAST_PIXELS = 24  # four tiles: of a box on its innermost axis, even where a panel gets larger than PANEL_BYTES
 
 
-class Axis(NamedTuple):
-    """One axis of a phase; the images are its first."""
-
-    size: int = 1  # of the input
-    out_size: int = 1
-    count: int = 1  # type: ignore[assignment]  # grid pixels; hides tuple.count
-    stride: int = 1  # of the grid on the input
-    start: int = 0  # of the grid on the output
-    step: int = 1
-    kernel_size: int = 1
-    taps: int = 1
-    first_tap: int = 0  # the taps' places in the kernel
-    tap_step: int = 1
-    low: int = 0  # the smallest tap offset, and how far the largest lies from it
-    span: int = 0
-    unit: int = 1  # panel pixels stand for every unit-th input pixel: the others are never read
-    offset: int = 0  # of the first tap from low
-    offset_step: int = 0
-    box: int = 1  # grid pixels of a full box, and boxes
-    parts: int = 1
-    given: int = 0  # elements between neighbours in the input
-    pitch: int = 0  # and in what is read: the panel, or the input in place
-    pixel_pitch: int = 0  # elements between the windows of neighbouring grid pixels
-    tap_start: int = 0  # where the first tap lies from the start of a window, and the next ones from it
-    tap_pitch: int = 0
-
-    def extent(self, count: int) -> int:
-        """Panel pixels that ``count`` consecutive grid pixels read."""
-        return ((count - 1) * self.stride + self.span) // self.unit + 1
-
-    def fit(self, room: int) -> int:
-        """Grid pixels that read at most ``room`` panel pixels."""
-        return (room * self.unit - 1 - self.span) // self.stride + 1
-
-    def is_padded(self) -> bool:
-        """Whether a grid pixel reads beyond the input."""
-        return self.low < 0 or self.low + (self.count - 1) * self.stride + self.span >= self.size
-
-
-class Header(NamedTuple):
-    """What a phase's axes share."""
-
-    taps: int
-    boxes: int
-    channels: int  # of a group
-    segment: int  # channels whose summands (tap, channel) make a chain; the last segment may have fewer
-    in_place: int
-    planar: int
-    many: int  # whether panel rows are neighbours in the input, so that one run of input pixels fills them all
-    given: int  # elements between channels in the input
-    pitch: int  # and in what is read
-    panel: int  # elements of a panel
-    kernel_taps: int  # of the whole kernel
-    box_pixels: int  # of a full box
-    pixels: int = 0  # where the phase's tables start: see _pixel_offsets, _summand_offsets and _row_offsets
-    summands: int = 0
-    rows: int = 0
-
-
 FIELDS = len(Axis._fields)
-
-
-# ---------------------------------------------------------------------------------------------------------------- walks
-def _axis(offset: int, offset_step: int, **numbers: int) -> Axis:
-    """An axis whose taps lie at offset, offset + offset_step, ... from a window's origin."""
-    axis = Axis(**numbers)
-    more = max(axis.taps - 1, 0)
-    low = min(offset, offset + more * offset_step)
-    unit = math.gcd(axis.stride if axis.count > 1 else 0, offset_step if more else 0) or 1
-    return axis._replace(low=low, span=more * abs(offset_step), unit=unit, offset=offset - low, offset_step=offset_step)
-
-
-def _forward_axis(window: Window, a: int) -> Axis:
-    count, kernel_size = window.output_size[a], window.kernel_size[a]
-    return _axis(
-        -window.padding_before[a], window.dilation[a], size=window.input_size[a], out_size=count, count=count,
-        stride=window.stride[a], kernel_size=kernel_size, taps=kernel_size,
-    )  # fmt: skip
-
-
-def _backward_axes(window: Window, a: int) -> Iterator[Axis]:
-    """The phases: input pixel phase + stride * o meets the taps where phase + padding - dilation * tap is divisible."""
-    size, stride, dilation, kernel_size = (
-        window.input_size[a], window.stride[a], window.dilation[a], window.kernel_size[a],
-    )  # fmt: skip
-    tap_step = stride // math.gcd(stride, dilation)
-    for phase in range(min(stride, size)):
-        origin = phase + window.padding_before[a]
-        first = next(
-            (k for k in range(min(tap_step, kernel_size)) if (origin - dilation * k) % stride == 0), kernel_size
-        )
-        yield _axis(
-            (origin - dilation * first) // stride, -dilation * tap_step // stride, size=window.output_size[a],
-            out_size=size, count=-(-(size - phase) // stride), start=phase, step=stride, kernel_size=kernel_size,
-            taps=-(-(kernel_size - first) // tap_step), first_tap=first, tap_step=tap_step,
-        )  # fmt: skip
-
-
-@lru_cache(maxsize=256)
-def _phases(window: Window, backward: bool) -> list[tuple[Axis, ...]]:
-    """For every phase its axes (depth, height, width)."""
-    axes = (tuple(_backward_axes(window, a)) if backward else (_forward_axis(window, a),) for a in range(3))
-    return list(product(*axes))
 
 
 # ---------------------------------------------------------------------------------------------------------------- boxes
@@ -194,11 +90,11 @@ def make_plan(
 
     Where the input's order and padding allow, it is read in place.
     """
-    phases = [_plan_phase(axes, images, channels, groups, itemsize, reading) for axes in _phases(window, backward)]
+    phases = [_plan_phase(axes, images, channels, groups, itemsize, reading) for axes in make_phases(window, backward)]
     numbers, tables, size = np.zeros((len(phases), 5, FIELDS), np.int64), [], 0
     for row, (header, *axes) in zip(numbers, phases, strict=True):
         places = []
-        for table in (_pixel_offsets(*axes), _summand_offsets(header, *axes), _row_offsets(header, *axes)):
+        for table in (pixel_offsets(*axes), summand_offsets(header, *axes), row_offsets(header, *axes)):
             places.append(size)
             tables.append(table)
             size += table.size
@@ -271,44 +167,6 @@ def _place(axis: Axis, box: int, given: int, pitch: int, in_place: bool) -> Axis
         if axis.count > 1 else 0, tap_start=axis.offset // unit * pitch, tap_pitch=axis.offset_step // unit * pitch
         if axis.taps > 1 else 0,
     )  # fmt: skip
-
-
-# --------------------------------------------------------------------------------------------------------------- tables
-def _grid(*axes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """All sums of one entry of each table, the last table running fastest."""
-    total = np.zeros(1, np.int64)
-    for axis in axes:
-        total = (total[:, None] + axis).reshape(-1)
-    return total
-
-
-def _pixel_offsets(n: Axis, d: Axis, h: Axis, w: Axis) -> npt.NDArray[np.int64]:
-    """Where the window of each pixel of a full box starts; a smaller box uses the first entries."""
-    return _grid(np.arange(n.box) * n.pitch, *(np.arange(a.box) * a.pixel_pitch for a in (d, h, w)))
-
-
-def _summand_offsets(header: Header, n: Axis, d: Axis, h: Axis, w: Axis) -> npt.NDArray[np.int64]:
-    """Where each summand (segment of channels, tap, channel) of a window lies from its start."""
-    taps = _grid(*(a.tap_start + np.arange(a.taps) * a.tap_pitch for a in (d, h, w)))
-    channels = np.arange(header.channels) * header.pitch
-    firsts = range(0, header.channels, max(1, header.segment))
-    segments = [_grid(taps, channels[first : first + header.segment]) for first in firsts]
-    return np.concatenate(segments) if segments else taps[:0]
-
-
-def _row_offsets(header: Header, n: Axis, d: Axis, h: Axis, w: Axis) -> npt.NDArray[np.int64]:
-    """Where each pixel of a run of input pixels goes in a plane of the panel, -1 where nothing reads it.
-
-    A run is all the rows that a full box reads, or one row from the leftmost pixel on that a window reads.
-    """
-    if header.in_place or header.planar:
-        return np.zeros(0, np.int64)
-    width = w.extent(w.box)
-    length, first = (w.size, w.low) if header.many else ((width - 1) * w.unit + 1, 0)
-    column, rest = np.divmod(np.arange(length) - first, w.unit)
-    inside = (rest == 0) & (column >= 0) & (column < width)
-    rows = np.arange(h.extent(h.box) if header.many else 1) * h.pitch
-    return np.where(inside, rows[:, None] + column * w.pitch, -1).reshape(-1)
 
 
 # ------------------------------------------------------------------------------------------------- inside compiled code

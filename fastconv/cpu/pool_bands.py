@@ -11,8 +11,9 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
 from fastconv.cpu._jit import VECTOR_BYTES, inlined
+from fastconv.cpu._target import lanes
 from fastconv.cpu.half import is_brain, is_half
-from fastconv.cpu.microkernel import aligned, lanes, pointer
+from fastconv.cpu.pointers import aligned, pointer
 from fastconv.cpu.pool_lines import Line, along, part_windows
 from fastconv.cpu.pool_rows import Band, Cells, Row, Rows, across, move
 

@@ -13,7 +13,8 @@ import numpy as np
 from fastconv.cpu import layout
 from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch, made
 from fastconv.cpu.arithmetic import fold_sum
-from fastconv.cpu.microkernel import advance, lanes_at, pointer
+from fastconv.cpu.comparison import fold_largest
+from fastconv.cpu.pointers import advance, lanes_at, pointer
 from fastconv.cpu.pool_bands import SERIAL_BYTES, computed, runs_and_planes, stored
 from fastconv.cpu.pool_max import lowest, max_pool_backward
 from fastconv.cpu.pool_rows import (
@@ -33,7 +34,7 @@ from fastconv.cpu.pool_rows import (
     plus,
     plus4,
 )
-from fastconv.cpu.vector import divide, fold_largest, load, load_first, opaque, splat, store_first
+from fastconv.cpu.vector import divide, load, load_first, opaque, splat, store_first
 
 Array = layout.Array
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.cpu._jit import inlined
-from fastconv.cpu.microkernel import advance, lanes_at
+from fastconv.cpu.pointers import advance, lanes_at
 from fastconv.cpu.pool_rows import Band, move, put
 from fastconv.cpu.vector import opaque, ramp, take
 

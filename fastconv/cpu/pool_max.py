@@ -11,7 +11,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, flag, inlined, launch, once
 from fastconv.cpu.half import is_half
-from fastconv.cpu.microkernel import advance, clear, lanes_at, pointer
+from fastconv.cpu.pointers import advance, clear, lanes_at, pointer
 from fastconv.cpu.pool_bands import (
     SERIAL_BYTES,
     SLACK,

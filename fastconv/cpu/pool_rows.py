@@ -14,20 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.cpu._jit import inlined
-from fastconv.cpu.microkernel import advance, lanes_at
-from fastconv.cpu.vector import (
-    add,
-    beats,
-    beats_or_precedes,
-    load_beside,
-    load_first,
-    maximum,
-    maximum_of_four,
-    opaque,
-    ramp,
-    select,
-    store_first,
-)
+from fastconv.cpu.comparison import beats, beats_or_precedes, maximum, maximum_of_four, select
+from fastconv.cpu.pointers import advance, lanes_at
+from fastconv.cpu.vector import add, load_beside, load_first, opaque, ramp, store_first
 
 SMALLEST_SHARED = 6  # rows of a window from which outputs are made four at a time
 

@@ -12,7 +12,8 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
 from fastconv.cpu._jit import L2_BYTES, VECTOR_BYTES, compiled, inlined, launch
-from fastconv.cpu.microkernel import advance, aligned, clear, lanes, lanes_at, pointer, prefetch
+from fastconv.cpu._target import lanes
+from fastconv.cpu.pointers import advance, aligned, clear, lanes_at, pointer, prefetch
 from fastconv.cpu.pool_bands import (
     SERIAL_BYTES,
     SLACK,
@@ -28,16 +29,7 @@ from fastconv.cpu.pool_bands import (
 )
 from fastconv.cpu.pool_rows import Band, Cells, Operation, Row, Rows, across, as_is, plus, plus4
 from fastconv.cpu.pool_spread import Phases, spread_row, store_pairs
-from fastconv.cpu.vector import (
-    add,
-    divide,
-    load,
-    load_first,
-    multiply,
-    opaque,
-    splat,
-    store_first,
-)
+from fastconv.cpu.vector import add, divide, load, load_first, multiply, opaque, splat, store_first
 
 Array = layout.Array
 

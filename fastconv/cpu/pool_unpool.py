@@ -12,7 +12,7 @@ import numpy as np
 
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, flag, inlined, launch
-from fastconv.cpu.microkernel import clear, pointer
+from fastconv.cpu.pointers import clear, pointer
 from fastconv.cpu.pool_bands import SERIAL_BYTES, runs_and_planes
 
 Array = layout.Array

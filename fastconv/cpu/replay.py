@@ -19,7 +19,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from fastconv.cpu._jit import c_function, inlined
-from fastconv.cpu.microkernel import pointer
+from fastconv.cpu.pointers import pointer
 
 PLACES = 1 << 11  # of the table of programs, at most half of which are taken
 

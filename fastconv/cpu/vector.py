@@ -16,9 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from fastconv.cpu import vector_ir as emit
-from fastconv.cpu._target import HAS_HALF
+from fastconv.cpu._target import HAS_HALF, lanes
 from fastconv.cpu.half import emit_narrow, emit_wide
-from fastconv.cpu.microkernel import lanes
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -40,7 +39,7 @@ def _of(pointer: Any) -> Vector:
     return Vector(pointer.dtype, lanes(pointer.dtype.bitwidth // 8))
 
 
-def _beside(vector: Any, dtype: Any) -> Vector:
+def beside(vector: Any, dtype: Any) -> Vector:
     """As many lanes as ``vector``, of another type."""
     return Vector(dtype, vector.lanes)
 
@@ -89,7 +88,7 @@ def load_beside(typingctx: Any, like: Any, source: Any) -> Any:
         size = signature.args[1].dtype.bitwidth // 8
         return emit.load(builder, args[1], context.get_value_type(signature.return_type), size)
 
-    return _beside(like, source.dtype)(like, source), codegen
+    return beside(like, source.dtype)(like, source), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -144,7 +143,7 @@ def take(typingctx: Any, like: Any, source: Any, stride: Any, count: Any) -> Any
 
         return emit.by_stride(builder, stride, kind, [lambda: emit.load(builder, source, kind, size), second, gathered])
 
-    return _beside(like, source.dtype)(like, source, types.intp, types.intp), codegen
+    return beside(like, source.dtype)(like, source, types.intp, types.intp), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -221,17 +220,7 @@ def ramp(typingctx: Any, like: Any, start: Any, step: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return emit.places(builder, signature.return_type.lanes, args[1], args[2])
 
-    return _beside(like, types.intp)(like, types.intp, types.intp), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def select(typingctx: Any, mask: Any, yes: Any, no: Any) -> Any:
-    """Lanes of ``yes`` where the mask is set, else of ``no``; of two plain integers the first."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(*args) if isinstance(signature.return_type, Vector) else args[1]
-
-    return yes(mask, yes, no), codegen
+    return beside(like, types.intp)(like, types.intp, types.intp), codegen
 
 
 def _shuffle(mask: Callable[[int], list[int]]) -> Any:
@@ -269,97 +258,3 @@ def _lanewise(of_floats: Callable[[Any, Any, Any], Any], of_integers: Callable[[
 add = _lanewise(lambda b, x, y: b.fadd(x, y), lambda b, x, y: b.add(x, y))
 multiply = _lanewise(lambda b, x, y: b.fmul(x, y), lambda b, x, y: b.mul(x, y))
 divide = _lanewise(lambda b, x, y: b.fdiv(x, y), lambda b, x, y: b.sdiv(x, y))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def maximum(typingctx: Any, a: Any, b: Any) -> Any:
-    """The larger of two elements; NaN where one of them is NaN."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        a, b = args
-        larger = _larger(builder, signature.args[0].dtype, a, b)
-        if not isinstance(signature.args[0].dtype, types.Float):
-            return larger
-        return builder.select(builder.fcmp_unordered("uno", b, b), b, larger)
-
-    return a(a, b), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def maximum_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """The same of four; one comparison finds the NaN of two, and comparing vectors is what maxima are limited by."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        dtype = signature.args[0].dtype
-        a, b, c, d = args
-        larger = _larger(builder, dtype, _larger(builder, dtype, a, b), _larger(builder, dtype, c, d))
-        if not isinstance(dtype, types.Float):
-            return larger
-        nan = builder.or_(builder.fcmp_unordered("uno", a, b), builder.fcmp_unordered("uno", c, d))
-        return builder.select(nan, ir.Constant(a.type, [float("nan")] * a.type.count), larger)
-
-    return a(a, b, c, d), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def fold_largest(typingctx: Any, value: Any) -> Any:
-    """The largest of all lanes in every lane; NaN where one of them is NaN."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        dtype, result = signature.return_type.dtype, args[0]
-        for distance in (1 << bit for bit in range(signature.return_type.lanes.bit_length() - 1)):
-            order = [lane ^ distance for lane in range(signature.return_type.lanes)]
-            other = builder.shuffle_vector(result, result, ir.Constant(ir.VectorType(emit.LANE, len(order)), order))
-            larger = _larger(builder, dtype, result, other)
-            is_float = isinstance(dtype, types.Float)
-            result = builder.select(builder.fcmp_unordered("uno", other, other), other, larger) if is_float else larger
-        return result
-
-    return value(value), codegen
-
-
-def _larger(builder: Any, dtype: Any, a: Any, b: Any) -> Any:
-    """b > a ? b : a, which is one instruction on x86-64."""
-    if isinstance(dtype, types.Float):
-        return builder.select(builder.fcmp_ordered(">", b, a), b, a)
-    return builder.select((builder.icmp_signed if dtype.signed else builder.icmp_unsigned)(">", b, a), b, a)
-
-
-def _beats(builder: Any, dtype: Any, new: Any, best: Any) -> Any:
-    if isinstance(dtype, types.Float):
-        return builder.and_(builder.fcmp_unordered(">", new, best), builder.fcmp_ordered("ord", best, best))
-    return (builder.icmp_signed if dtype.signed else builder.icmp_unsigned)(">", new, best)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def beats(typingctx: Any, new: Any, best: Any) -> Any:
-    """The mask where ``new`` is larger than ``best``; NaN is the largest of all."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _beats(builder, signature.args[0].dtype, *args)
-
-    return _beside(new, types.boolean)(new, best), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def beats_or_precedes(typingctx: Any, new: Any, new_at: Any, best: Any, best_at: Any) -> Any:
-    """The mask where ``new`` is larger, or equal at a smaller position; -1, no position, is the largest."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        new, new_at, best, best_at = args
-        dtype = signature.args[0].dtype
-        not_less = builder.not_(_beats(builder, dtype, best, new))
-        earlier = builder.and_(not_less, builder.icmp_unsigned("<", new_at, best_at))
-        return builder.or_(_beats(builder, dtype, new, best), earlier)
-
-    return _beside(new, types.boolean)(new, new_at, best, best_at), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def negative(typingctx: Any, value: Any) -> Any:
-    """The mask of the lanes below zero."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.icmp_signed("<", args[0], ir.Constant(args[0].type, [0] * args[0].type.count))
-
-    return _beside(value, types.boolean)(value), codegen

@@ -1,4 +1,4 @@
-"""Vector instructions, written with an LLVM builder: what the intrinsics of ``vector`` are made of."""
+"""Vector instructions, written with an LLVM builder: what the intrinsics of the other files are made of."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
+
+from fastconv.cpu._target import HAS_FMA, lanes
 
 LANE, INDEX = ir.IntType(32), ir.IntType(64)
 
@@ -37,7 +39,7 @@ def vector_at(builder: Any, pointer: Any, kind: Any) -> Any:
 
 def load(builder: Any, source: Any, kind: Any, size: int) -> Any:
     value = builder.load(vector_at(builder, source, kind))
-    value.align = size  # arrays promise the alignment of an element only
+    value.align = size  # arrays promise the alignment of an element only; unaligned loads cost nothing where aligned
     return value
 
 
@@ -89,3 +91,39 @@ def by_stride(builder: Any, stride: Any, kind: Any, emits: list[Callable[[], Any
             with any_stride:
                 builder.store(emits[2](), slot)
     return builder.load(slot)
+
+
+def emit_prefetch(builder: Any, address: Any, *, write: bool) -> None:
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte] + [LANE] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    options = [ir.Constant(LANE, value) for value in (int(write), 3, 1)]  # into L1, of data
+    builder.call(function, [builder.bitcast(address, byte), *options])
+
+
+class Emitter:
+    """Vector loads, stores and arithmetic for one element type."""
+
+    def __init__(self, context: Any, builder: Any, element: Any) -> None:
+        self.builder = builder
+        self.scalar = context.get_value_type(element)
+        self.size = element.bitwidth // 8
+        self.lanes = lanes(self.size)
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+
+    def load(self, address: Any) -> Any:
+        return load(self.builder, address, self.vector, self.size)
+
+    def store(self, value: Any, address: Any) -> None:
+        self.builder.store(value, vector_at(self.builder, address, self.vector)).align = self.size
+
+    def splat(self, value: Any) -> Any:
+        return splat(self.builder, self.vector, value)
+
+    def shuffle(self, a: Any, b: Any, mask: list[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(LANE, len(mask)), mask))
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        if not HAS_FMA:
+            return self.builder.fadd(self.builder.fmul(a, b), c)
+        return call(self.builder, f"llvm.fma.{suffix(self.vector)}", self.vector, [a, b, c])

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.cpu._jit import compiled, inlined, internal, launch, made
-from fastconv.cpu.microkernel import MAX_VECTORS, advance, aligned, clear, copy, lanes, lanes_at, pointer
+from fastconv.cpu._target import lanes
+from fastconv.cpu.microkernel import MAX_VECTORS
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import phase_axes, phase_header
+from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer
 
 
 class Lanes(NamedTuple):

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastconv.cpu.microkernel import _INDEX, _Emitter
+from fastconv.cpu.vector_ir import INDEX, Emitter
 
 POINTS = (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2))
 SIZE = len(POINTS) + 1  # of a tile of products
@@ -57,7 +57,7 @@ def output_matrix(length: int) -> Matrix:
 class _Linear:
     """Emits y = M x for vectors, with the work shared that points ± a have in common."""
 
-    def __init__(self, emit: _Emitter, matrix: Matrix) -> None:
+    def __init__(self, emit: Emitter, matrix: Matrix) -> None:
         self._emit, self._matrix = emit, matrix
         columns = [list(column) for column in zip(*matrix, strict=True)]
         self._column_pairs, self._row_pairs = _opposite_pairs(columns), _opposite_pairs(matrix)
@@ -118,12 +118,12 @@ def make_transform(matrix: Matrix) -> Any:
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit = _Emitter(context, builder, signature.args[0].dtype)
+        emit = Emitter(context, builder, signature.args[0].dtype)
         source, row, column, target, to_row, to_column = args
         apply, size = _Linear(emit, matrix), range(len(matrix[0]))
 
         def at(address: Any, i: int, row: Any, j: int, column: Any) -> Any:
-            down, across = (builder.mul(pitch, ir.Constant(_INDEX, k)) for k, pitch in ((i, row), (j, column)))
+            down, across = (builder.mul(pitch, ir.Constant(INDEX, k)) for k, pitch in ((i, row), (j, column)))
             return builder.gep(address, [builder.add(down, across)])
 
         columns = [apply([emit.load(at(source, k, row, l, column)) for k in size]) for l in size]

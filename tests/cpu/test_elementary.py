@@ -5,7 +5,7 @@ import pytest
 
 from fastconv.cpu import _jit
 from fastconv.cpu.elementary import exp, log1p
-from fastconv.cpu.microkernel import advance, lanes_at, pointer
+from fastconv.cpu.pointers import advance, lanes_at, pointer
 from fastconv.cpu.vector import load_first, splat, store_first
 from tests import strategies
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import fastconv as fc
 from fastconv.cpu import fft, fft_plan, fourier
 from fastconv.cpu._jit import compiled
-from fastconv.cpu.microkernel import advance, lanes, lanes_at, pointer
+from fastconv.cpu._target import lanes
+from fastconv.cpu.pointers import advance, lanes_at, pointer
 from tests import naive, strategies
 
 ORDERS = (strategies.contiguous, strategies.channels_last)

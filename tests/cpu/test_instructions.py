@@ -8,7 +8,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core.registry import cpu_target
 
-from fastconv.cpu import _jit, microkernel
+from fastconv.cpu import _jit, _target, microkernel, transpose, vector_ir
 
 
 class Machine(NamedTuple):
@@ -53,8 +53,9 @@ def machine(request, monkeypatch):
         binding.Target.from_triple(machine.triple)
     except RuntimeError as error:
         pytest.skip(f"llvmlite compiles for {request.param} not here: {error}")
-    monkeypatch.setattr(microkernel, "VECTOR_BYTES", machine.unit[0])
-    monkeypatch.setattr(microkernel, "HAS_FMA", machine.unit[2])
+    for module in (_target, microkernel):
+        monkeypatch.setattr(module, "VECTOR_BYTES", machine.unit[0])
+    monkeypatch.setattr(vector_ir, "HAS_FMA", machine.unit[2])
     return machine
 
 
@@ -109,8 +110,8 @@ def test_micro_kernels_are_multiply_adds_in_registers(machine, element):
 def test_transposes_are_shuffles_in_registers(machine, element):
     kind = ELEMENTS[element]
     for intrinsic, more in (
-        (microkernel.transpose, ()),
-        (microkernel.transpose_epilogue, (types.CPointer(kind), kind)),
+        (transpose.transpose, ()),
+        (transpose.transpose_epilogue, (types.CPointer(kind), kind)),
     ):
         text = assembly(module_of(intrinsic, *transpose_types(kind), *more), machine)
         assert lines(machine.call, text) == []

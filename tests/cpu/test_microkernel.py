@@ -6,21 +6,10 @@ import numpy as np
 import pytest
 
 from fastconv.cpu import _jit, microkernel
-from fastconv.cpu.microkernel import (
-    FEW_ROWS,
-    MAX_VECTORS,
-    ROWS,
-    advance,
-    aligned,
-    clear,
-    copy,
-    lanes,
-    lanes_at,
-    pointer,
-    prefetch,
-    transpose,
-    transpose_epilogue,
-)
+from fastconv.cpu._target import lanes
+from fastconv.cpu.microkernel import FEW_ROWS, MAX_VECTORS, ROWS
+from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer, prefetch
+from fastconv.cpu.transpose import transpose, transpose_epilogue
 from tests import strategies
 
 dtypes = pytest.mark.parametrize("dtype", strategies.DTYPES)

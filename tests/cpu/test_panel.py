@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from fastconv._window import make_window
 from fastconv.cpu import _jit
-from fastconv.cpu.microkernel import lanes, lanes_at, pointer
+from fastconv.cpu._target import lanes
 from fastconv.cpu.panel import make_reader, read_box, transpose_run
 from fastconv.cpu.plan import box_at, make_plan, phase_header
+from fastconv.cpu.pointers import lanes_at, pointer
 from tests import naive, strategies
 from tests.cpu.test_plan import READINGS, SmallBoxes, phases, plans, small_boxes
 

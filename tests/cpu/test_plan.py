@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fastconv._window import make_window
 from fastconv.cpu import _jit, plan
-from fastconv.cpu.plan import Axis, Header, Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan_phases import Axis, Header
 
 
 # ---------------------------------------------------------------------------------------------------------------- draws

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fastconv._window import make_window
 from fastconv.cpu import _jit
+from fastconv.cpu._target import lanes
 from fastconv.cpu.layout import read_only
-from fastconv.cpu.microkernel import MAX_VECTORS, lanes
+from fastconv.cpu.microkernel import MAX_VECTORS
 from fastconv.cpu.panel import SLACK
 from fastconv.cpu.plan import make_plan
 from fastconv.cpu.weights import block_lanes, make_lanes, pack, pack_core, padded_channels
