@@ -30,6 +30,7 @@ except Exception as error:  # with the package but no toolkit it is no ImportErr
 import numpy as np
 
 SIMULATED = inspect.isfunction(cuda.jit) and "argtypes" in inspect.signature(cuda.jit).parameters
+INSTRUCTIONS = not SIMULATED  # whether kernels may have instructions of their own, or say the same in plain Python
 u32, u64, i64 = types.uint32, types.uint64, types.int64
 
 
@@ -58,7 +59,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
-    """Declare a function that emits instructions; the simulator has none, and kernels have another way for it."""
+    """Declare a function that emits instructions; the simulator has none, and kernels go another way there."""
     return None if SIMULATED else _intrinsic(function)
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from fastconv.cuda import operands, tensor
+from fastconv.cuda import operands, tensor_operands
 from fastconv.cuda._jit import cuda, device, kernel, types, u32
 from fastconv.cuda.operands import divide, multiply_add, position
 from fastconv.cuda.tensor import TensorTile
-from fastconv.cuda.tile import Engine, Tile
+from fastconv.cuda.tile import Engine, Spread, Tile
 
 AnyTile = Tile | TensorTile
 
@@ -26,46 +26,15 @@ def block_at(row_tiles, column_tiles):
     return row, column, rest
 
 
+# --------------------------------------------------------------------------------------- convolution, by output pixels
 @cache
 def make_convolve(tile: AnyTile, dtype: Any, sum_dtype: Any) -> Any:
     """The kernel of convolution and of its input gradient, one launch for each phase."""
-    engine = _engine(tensor.convolution, operands.convolution, tile, dtype, sum_dtype)
+    engine = _engine(tensor_operands.convolution, operands.convolution, tile, dtype, sum_dtype)
     spread, locate_rows, row_words, locate_columns, column_words, product = engine
-    row_span, row_group, row_step, column_span, column_group, column_step, place = spread
-    rows, columns = tile.rows, tile.columns
-    size, groups_down, groups_across = row_span * column_span, row_span // row_group, column_span // column_group
-    zero = sum_dtype(0)
-
-    @device
-    def start(acc, bias, has_bias, first, limit, offset):
-        for i in range(row_span):
-            row = u32(first + u32(i // row_group * row_step + i % row_group))
-            value = zero
-            if has_bias and row < limit:
-                value = sum_dtype(bias[u32(offset + row)])
-            for j in range(column_span):
-                acc[i * column_span + j] = value
-
-    @device
-    def rectify(acc):
-        for i in range(size):  # `acc <= 0` is false for NaN, which stays
-            acc[i] = zero if acc[i] <= zero else acc[i]
-
-    @device
-    def store(acc, out, first, limit, offset, column, gather, target):
-        for jg in range(groups_across):
-            for j in range(column_group):
-                n = u32(column + u32(jg * column_step + j))
-                if n < u32(gather.pixels):
-                    image, z, y, x = position(n, gather.grid)
-                    where = multiply_add(z, target.z, multiply_add(y, target.y, multiply_add(x, target.x, offset)))
-                    where = multiply_add(image, target.image, where)
-                    for ig in range(groups_down):
-                        for i in range(row_group):
-                            row = u32(first + u32(ig * row_step + i))
-                            if row < limit:
-                                value = dtype(acc[(ig * row_group + i) * column_span + jg * column_group + j])
-                                out[multiply_add(row, target.channel, where)] = value
+    size, rows, columns, place = spread.row_span * spread.column_span, tile.rows, tile.columns, spread.place
+    start, rectify = _make_start(spread, sum_dtype), _make_rectify(size, sum_dtype)
+    store = _make_store(spread, dtype)
 
     @kernel(launch_bounds=(tile.threads, tile.blocks))
     def convolve(
@@ -92,29 +61,69 @@ def make_convolve(tile: AnyTile, dtype: Any, sum_dtype: Any) -> Any:
     return convolve
 
 
-@cache
-def make_correlate(tile: AnyTile, dtype: Any, sum_dtype: Any) -> Any:
-    """The kernel of the weight gradient: each block sums a part of the pixels for a tile of the weight."""
-    engine = _engine(tensor.correlation, operands.correlation, tile, dtype, sum_dtype)
-    spread, locate_rows, row_words, locate_columns, column_words, product = engine
-    row_span, row_group, row_step, column_span, column_group, column_step, place = spread
-    rows, columns = tile.rows, tile.columns
-    size, groups_across = row_span * column_span, column_span // column_group
-    # Of 128 registers, the compiler needs reminding for float64 only; for float32 that costs 7 % more instructions.
-    bounds = (tile.threads, tile.blocks) if sum_dtype == types.float64 else None
+def _make_start(spread: Spread, sum_dtype: Any) -> Any:
+    """A device function: a thread's sums begin as their rows' bias."""
+    row_span, row_group, row_step, column_span = spread.row_span, spread.row_group, spread.row_step, spread.column_span
     zero = sum_dtype(0)
 
     @device
-    def store(acc, partial, first, limit, column, all_columns, offset):
+    def start(acc, bias, has_bias, first, limit, offset):
+        for i in range(row_span):
+            row = u32(first + u32(i // row_group * row_step + i % row_group))
+            value = zero
+            if has_bias and row < limit:
+                value = sum_dtype(bias[u32(offset + row)])
+            for j in range(column_span):
+                acc[i * column_span + j] = value
+
+    return start
+
+
+def _make_rectify(size: int, sum_dtype: Any) -> Any:
+    zero = sum_dtype(0)
+
+    @device
+    def rectify(acc):
+        for i in range(size):  # `acc <= 0` is false for NaN, which stays
+            acc[i] = zero if acc[i] <= zero else acc[i]
+
+    return rectify
+
+
+def _make_store(spread: Spread, dtype: Any) -> Any:
+    """A device function: a thread's sums go to their rows and pixels of the result, which may lie in any order."""
+    row_span, row_group, row_step, column_span, column_group, column_step, _ = spread
+    groups_down, groups_across = row_span // row_group, column_span // column_group
+
+    @device
+    def store(acc, out, first, limit, offset, column, gather, target):
         for jg in range(groups_across):
             for j in range(column_group):
                 n = u32(column + u32(jg * column_step + j))
-                if n < all_columns:
-                    for i in range(row_span):
-                        row = u32(first + u32(i // row_group * row_step + i % row_group))
-                        if row < limit:
-                            value = acc[i * column_span + jg * column_group + j]
-                            partial[multiply_add(row, all_columns, u32(offset + n))] = value
+                if n < u32(gather.pixels):
+                    image, z, y, x = position(n, gather.grid)
+                    where = multiply_add(z, target.z, multiply_add(y, target.y, multiply_add(x, target.x, offset)))
+                    where = multiply_add(image, target.image, where)
+                    for ig in range(groups_down):
+                        for i in range(row_group):
+                            row = u32(first + u32(ig * row_step + i))
+                            if row < limit:
+                                value = dtype(acc[(ig * row_group + i) * column_span + jg * column_group + j])
+                                out[multiply_add(row, target.channel, where)] = value
+
+    return store
+
+
+# ------------------------------------------------------------------------------------------------------ weight gradient
+@cache
+def make_correlate(tile: AnyTile, dtype: Any, sum_dtype: Any) -> Any:
+    """The kernel of the weight gradient: each block sums a part of the pixels for a tile of the weight."""
+    engine = _engine(tensor_operands.correlation, operands.correlation, tile, dtype, sum_dtype)
+    spread, locate_rows, row_words, locate_columns, column_words, product = engine
+    size, rows, columns, place = spread.row_span * spread.column_span, tile.rows, tile.columns, spread.place
+    store, zero = _make_store_partial(spread), sum_dtype(0)
+    # Of 128 registers, the compiler needs reminding for float64 only; for float32 that costs 7 % more instructions.
+    bounds = (tile.threads, tile.blocks) if sum_dtype == types.float64 else None
 
     @kernel(launch_bounds=bounds)
     def correlate(
@@ -140,6 +149,26 @@ def make_correlate(tile: AnyTile, dtype: Any, sum_dtype: Any) -> Any:
         store(acc, partial, row, u32(out_channels), column, u32(all_columns), offset)
 
     return correlate
+
+
+def _make_store_partial(spread: Spread) -> Any:
+    """A device function: a thread's sums go to their rows and columns of a part's matrix."""
+    row_span, row_group, row_step, column_span, column_group, column_step, _ = spread
+    groups_across = column_span // column_group
+
+    @device
+    def store(acc, partial, first, limit, column, all_columns, offset):
+        for jg in range(groups_across):
+            for j in range(column_group):
+                n = u32(column + u32(jg * column_step + j))
+                if n < all_columns:
+                    for i in range(row_span):
+                        row = u32(first + u32(i // row_group * row_step + i % row_group))
+                        if row < limit:
+                            value = acc[i * column_span + jg * column_group + j]
+                            partial[multiply_add(row, all_columns, u32(offset + n))] = value
+
+    return store
 
 
 def _engine(on_tensor_cores: Any, otherwise: Any, tile: AnyTile, dtype: Any, sum_dtype: Any) -> Engine:

@@ -31,7 +31,7 @@ def make_direct(dtype: Any, sum_dtype: Any, channels_last: bool) -> Any:
 
     For the input gradient, x is grad_out, rows are the input's channels, and channels are the output's.
     """
-    zero = sum_dtype(0)
+    add, zero = _make_add(sum_dtype), sum_dtype(0)
 
     @kernel
     def direct(
@@ -43,25 +43,13 @@ def make_direct(dtype: Any, sum_dtype: Any, channels_last: bool) -> Any:
         pixel, row = numbered(n, pixels, rows, channels_last)
         group, inner = divide(row, group_rows)
         image, z, y, column = position(pixel, gather.grid)
-        z0 = multiply_add(z, gather.z.pixel_step, gather.z.start)
-        y0 = multiply_add(y, gather.y.pixel_step, gather.y.start)
-        x0 = multiply_add(column, gather.x.pixel_step, gather.x.start)
-        first_channel = multiply_add(u32(group * u32(channels)), source.channel, source.first)
-        x_first = multiply_add(image, source.image, first_channel)
-        w_first = multiply_add(inner, filters.row, multiply_add(group, filters.group, filters.first))
         total = sum_dtype(bias[row]) if has_bias else zero
         for c in range(u32(channels)):
-            for jz in range(u32(gather.taps.z.value)):
-                for jy in range(u32(gather.taps.y.value)):
-                    for jx in range(u32(gather.taps.x.value)):
-                        iz = multiply_add(u32(jz), gather.z.tap_step, z0)
-                        iy = multiply_add(u32(jy), gather.y.tap_step, y0)
-                        ix = multiply_add(u32(jx), gather.x.tap_step, x0)
-                        if inside(iz, iy, ix, gather):
-                            at = offset_of(iz, iy, ix, source, multiply_add(u32(c), source.channel, x_first))
-                            w_at = multiply_add(u32(c), filters.channel, w_first)
-                            factor = sum_dtype(weight[offset_of(u32(jz), u32(jy), u32(jx), filters, w_at)])
-                            total += sum_dtype(x[at]) * factor
+            channel = multiply_add(group, channels, u32(c))
+            at = multiply_add(image, source.image, multiply_add(channel, source.channel, source.first))
+            w_at = multiply_add(inner, filters.row, multiply_add(group, filters.group, filters.first))
+            w_at = multiply_add(u32(c), filters.channel, w_at)
+            total = add(total, x, weight, (z, y, column), gather, source, at, filters, w_at)
         if relu and total <= zero:
             total = zero
         where = multiply_add(image, target.image, multiply_add(row, target.channel, target.first))
@@ -70,14 +58,35 @@ def make_direct(dtype: Any, sum_dtype: Any, channels_last: bool) -> Any:
     return direct
 
 
+def _make_add(sum_dtype: Any) -> Any:
+    """A device function: ``total`` + the products of one channel's window, where there is an element, and its taps."""
+
+    @device
+    def add(total, x, weight, pixel, gather, source, at, filters, w_at):
+        z0 = multiply_add(pixel[0], gather.z.pixel_step, gather.z.start)
+        y0 = multiply_add(pixel[1], gather.y.pixel_step, gather.y.start)
+        x0 = multiply_add(pixel[2], gather.x.pixel_step, gather.x.start)
+        for jz in range(u32(gather.taps.z.value)):
+            for jy in range(u32(gather.taps.y.value)):
+                for jx in range(u32(gather.taps.x.value)):
+                    iz = multiply_add(u32(jz), gather.z.tap_step, z0)
+                    iy = multiply_add(u32(jy), gather.y.tap_step, y0)
+                    ix = multiply_add(u32(jx), gather.x.tap_step, x0)
+                    if inside(iz, iy, ix, gather):
+                        factor = sum_dtype(weight[offset_of(u32(jz), u32(jy), u32(jx), filters, w_at)])
+                        total += sum_dtype(x[offset_of(iz, iy, ix, source, at)]) * factor
+        return total
+
+    return add
+
+
 @cache
 def make_direct_weight(dtype: Any, sum_dtype: Any) -> Any:
     """partial[part, row, tap, channel] = sum over a part of all pixels of grad_out[pixel, row] * x[pixel's window].
 
     A block makes one of these sums.
     """
-    block_sum = make_block_sum(sum_dtype, 1)
-    zero = sum_dtype(0)
+    block_sum, add = make_block_sum(sum_dtype, 1), _make_add_pixels(sum_dtype)
 
     @kernel
     def direct_weight(
@@ -87,16 +96,31 @@ def make_direct_weight(dtype: Any, sum_dtype: Any) -> Any:
         rest, tap = divide(rest, taps)
         row, channel = divide(rest, channels)
         group, _ = divide(row, group_rows)
-        _, jz, jy, jx = position(tap, gather.taps)
-        z0 = multiply_add(jz, gather.z.tap_step, gather.z.start)
-        y0 = multiply_add(jy, gather.y.tap_step, gather.y.start)
-        x0 = multiply_add(jx, gather.x.tap_step, gather.x.start)
         g_first = multiply_add(row, gradient.channel, gradient.first)
         x_first = multiply_add(multiply_add(group, channels.value, channel), source.channel, source.first)
         begin = u32(part * u32(part_pixels))
         end = min(u32(begin + u32(part_pixels)), u32(gather.pixels))
-        total = zero
-        n = u32(begin + u32(cuda.threadIdx.x))
+        total = add(grad_out, x, begin, end, tap, gather, gradient, g_first, source, x_first)
+        total = block_sum(total)
+        if u32(cuda.threadIdx.x) == u32(0):
+            size = u32(u32(u32(rows) * u32(channels.value)) * u32(taps.value))
+            index = multiply_add(multiply_add(row, taps.value, tap), channels.value, channel)
+            partial[multiply_add(part, size, index)] = total
+
+    return direct_weight
+
+
+def _make_add_pixels(sum_dtype: Any) -> Any:
+    """A device function: the sum of a thread's share of the pixels, for one tap."""
+    zero = sum_dtype(0)
+
+    @device
+    def add(grad_out, x, begin, end, tap, gather, gradient, g_first, source, x_first):
+        _, jz, jy, jx = position(tap, gather.taps)
+        z0 = multiply_add(jz, gather.z.tap_step, gather.z.start)
+        y0 = multiply_add(jy, gather.y.tap_step, gather.y.start)
+        x0 = multiply_add(jx, gather.x.tap_step, gather.x.start)
+        total, n = zero, u32(begin + u32(cuda.threadIdx.x))
         while n < end:
             image, z, y, column = position(n, gather.grid)
             iz = multiply_add(z, gather.z.pixel_step, z0)
@@ -107,10 +131,6 @@ def make_direct_weight(dtype: Any, sum_dtype: Any) -> Any:
                 x_at = offset_of(iz, iy, ix, source, multiply_add(image, source.image, x_first))
                 total += sum_dtype(grad_out[g_at]) * sum_dtype(x[x_at])
             n = u32(n + u32(THREADS))
-        total = block_sum(total)
-        if u32(cuda.threadIdx.x) == u32(0):
-            size = u32(u32(u32(rows) * u32(channels.value)) * u32(taps.value))
-            index = multiply_add(multiply_add(row, taps.value, tap), channels.value, channel)
-            partial[multiply_add(part, size, index)] = total
+        return total
 
-    return direct_weight
+    return add

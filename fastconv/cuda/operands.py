@@ -13,7 +13,7 @@ import numpy as np
 
 from fastconv.cuda._jit import cuda, device, u32, u64
 from fastconv.cuda.tile import Engine, Shared, Tile, make_product, make_spread
-from fastconv.cuda.vector import lanes, load_vector, opaque
+from fastconv.cuda.vector import lanes, make_load, opaque
 
 OUTSIDE = 1 << 30  # a coordinate that no tap brings inside
 
@@ -59,6 +59,35 @@ def element(image, z, y, x, channel, gather, channels):
     """Where in channels-last memory a channel of these coordinates is."""
     line = multiply_add(multiply_add(image, gather.z.size, z), gather.y.size, y)
     return multiply_add(multiply_add(line, gather.x.size, x), channels.pitch, channel)
+
+
+@device
+def shift_of(vector, width, gather, channels):
+    """How far the tap and the channels of a vector of k move coordinates, and a place in channels-last memory."""
+    tap, inner = divide(vector, channels.vectors)
+    _, tap_z, tap_y, tap_x = position(tap, gather.taps)
+    z, y, x = (
+        u32(tap_z * u32(gather.z.tap_step)),
+        u32(tap_y * u32(gather.y.tap_step)),
+        u32(tap_x * u32(gather.x.tap_step)),
+    )
+    return z, y, x, element(u32(0), z, y, x, u32(inner * u32(width)), gather, channels)
+
+
+@cache
+def make_locate_row(across: int, width: int) -> Any:
+    """A device function: where in a matrix [k, row] a thread reads at k = 0; ``across`` threads read a k.
+
+    The last vector of rows is read in place of what would be beyond it: nobody stores these rows of the product.
+    """
+
+    @device
+    def locate(places, first, row, pitch, limit):
+        t = u32(cuda.threadIdx.x)
+        row = min(multiply_add(u32(t % u32(across)), width, row), u32(u32(limit) - u32(width)))
+        places[0] = opaque(multiply_add(u32(t // u32(across)), pitch, u32(first + row)))
+
+    return locate
 
 
 @cache
@@ -110,20 +139,13 @@ def make_locate_taps(loads: int, across: int, width: int) -> Any:
 def matrix(tile: Tile, dtype: Any, sum_dtype: Any, whole: bool) -> tuple[Any, Operand]:
     """Rows of a matrix [k, row]: packed weights, which have a whole number of tiles of k, or a gradient by pixels.
 
-    The source is (array, places, pitch), with the elements of a k, and in ``places`` where a thread reads at k = 0; the
-    first function returned finds that. The last vector of rows is read in place of what would be beyond it: nobody
-    stores these rows of the product.
+    The source is (array, places, pitch), with the elements of a k, and ``places`` as the first function returned fills
+    it.
     """
     width, rows = lanes(np.dtype(dtype.name)), tile.rows
     across = rows // width
     loads, step = tile.depth * across // tile.threads, tile.threads // across
-    zero = sum_dtype(0)
-
-    @device
-    def locate(places, first, row, pitch, limit):
-        t = u32(cuda.threadIdx.x)
-        row = min(multiply_add(u32(t % u32(across)), width, row), u32(u32(limit) - u32(width)))
-        places[0] = opaque(multiply_add(u32(t // u32(across)), pitch, u32(first + row)))
+    load, zero = make_load(dtype, sum_dtype, tile.instructions), sum_dtype(0)
 
     @device
     def fetch(values, k, stop, source):
@@ -134,9 +156,7 @@ def matrix(tile: Tile, dtype: Any, sum_dtype: Any, whole: bool) -> tuple[Any, Op
                 for e in range(width):
                     values[i * width + e] = zero
             if k < stop if whole else u32(at + u32(u32(cuda.threadIdx.x) // u32(across))) < stop:
-                vector = load_vector(array, multiply_add(at, pitch, places[0]))
-                for e in range(width):
-                    values[i * width + e] = sum_dtype(vector[e])
+                load(values, i * width, array, multiply_add(at, pitch, places[0]))
 
     @device
     def put(shared, start, values):
@@ -146,7 +166,7 @@ def matrix(tile: Tile, dtype: Any, sum_dtype: Any, whole: bool) -> tuple[Any, Op
             for e in range(width):
                 shared[u64(u64(at) + u64(i * step * rows + e))] = values[i * width + e]
 
-    return locate, Operand(fetch, put, loads * width)
+    return make_locate_row(across, width), Operand(fetch, put, loads * width)
 
 
 @cache
@@ -159,26 +179,19 @@ def pixels(tile: Tile, dtype: Any, sum_dtype: Any) -> tuple[Any, Operand]:
     width, pitch = lanes(np.dtype(dtype.name)), Shared.of(tile, sum_dtype).pitch
     across = tile.depth // width
     loads, step = tile.columns * across // tile.threads, tile.threads // across
-    zero = sum_dtype(0)
+    load, zero = make_load(dtype, sum_dtype, tile.instructions), sum_dtype(0)
 
     @device
     def fetch(values, k, stop, source):
         array, where, limit, gather, channels = source
         at = u32(u32(k // u32(width)) + u32(u32(cuda.threadIdx.x) % u32(across)))
-        tap, inner = divide(at, channels.vectors)
-        _, tap_z, tap_y, tap_x = position(tap, gather.taps)
-        shift_z = u32(tap_z * u32(gather.z.tap_step))
-        shift_y = u32(tap_y * u32(gather.y.tap_step))
-        shift_x = u32(tap_x * u32(gather.x.tap_step))
-        shift = element(u32(0), shift_z, shift_y, shift_x, u32(inner * u32(width)), gather, channels)
+        shift_z, shift_y, shift_x, shift = shift_of(at, width, gather, channels)
         for i in range(loads):
             z, y, x = u32(where[4 * i + 1] + shift_z), u32(where[4 * i + 2] + shift_y), u32(where[4 * i + 3] + shift_x)
             for e in range(width):
                 values[i * width + e] = zero
             if u32(at * u32(width)) < limit and inside(z, y, x, gather):
-                vector = load_vector(array, u32(where[4 * i] + shift))
-                for e in range(width):
-                    values[i * width + e] = sum_dtype(vector[e])
+                load(values, i * width, array, u32(where[4 * i] + shift))
 
     @device
     def put(shared, start, values):
@@ -201,7 +214,7 @@ def taps(tile: Tile, dtype: Any, sum_dtype: Any) -> tuple[Any, Operand]:
     width, pitch = lanes(np.dtype(dtype.name)), Shared.of(tile, sum_dtype).pitch
     across = tile.threads // tile.depth
     loads = tile.columns // width // across
-    zero = sum_dtype(0)
+    load, zero = make_load(dtype, sum_dtype, tile.instructions), sum_dtype(0)
 
     @device
     def fetch(values, k, stop, source):
@@ -215,9 +228,7 @@ def taps(tile: Tile, dtype: Any, sum_dtype: Any) -> tuple[Any, Operand]:
             for e in range(width):
                 values[i * width + e] = zero
             if n < stop and inside(z, y, x, gather):
-                vector = load_vector(array, element(image, z, y, x, where[4 * i], gather, channels))
-                for e in range(width):
-                    values[i * width + e] = sum_dtype(vector[e])
+                load(values, i * width, array, element(image, z, y, x, where[4 * i], gather, channels))
 
     @device
     def put(shared, start, values):

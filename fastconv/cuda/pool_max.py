@@ -13,7 +13,7 @@ from fastconv.cuda import layout
 from fastconv.cuda._jit import cuda, i64, kernel, launch, storage_and_sum, types, u32, u64
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS, each, element
-from fastconv.cuda.pool_window import coordinate, place_of, plane_at, reach_of
+from fastconv.cuda.pool_window import coordinate, place_of, plane_at, plane_of, reach_of
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
@@ -81,13 +81,8 @@ def _scatter(source_dtype: np.dtype[Any], dtype: np.dtype[Any], add: bool) -> An
         positions = cuda.shared.array(THREADS, types.int64)
         values = cuda.shared.array(THREADS, value)
         t, plane = u32(cuda.threadIdx.x), u32(cuda.blockIdx.x)
-        first, start, step = u32(plane * u32(count)), u32(plane * u32(size)), u32(1)
-        if channels_last:
-            image = u32(plane // u32(channels))
-            channel = u32(plane - u32(image * u32(channels)))
-            first = u32(u32(u32(image * u32(count)) * u32(channels)) + channel)
-            start = u32(u32(u32(image * u32(size)) * u32(channels)) + channel)
-            step = u32(channels)
+        first, _ = plane_of(plane, channels, count, channels_last)
+        start, step = plane_of(plane, channels, size, channels_last)
         low = i64(t) * i64(part)
         high = min(low + i64(part), i64(size))
         for position in range(low, high):
@@ -206,11 +201,7 @@ def _global_max(dtype: np.dtype[Any]) -> Any:
         values = cuda.shared.array(THREADS, value)
         positions = cuda.shared.array(THREADS, types.int64)
         t, plane = u32(cuda.threadIdx.x), u32(cuda.blockIdx.x)
-        start, step = u32(plane * u32(size)), u32(1)
-        if channels_last:
-            image = u32(plane // u32(channels))
-            start = u32(u32(u32(image * u32(size)) * u32(channels)) + u32(plane - u32(image * u32(channels))))
-            step = u32(channels)
+        start, step = plane_of(plane, channels, size, channels_last)
         best, at = value(lowest), i64(size)
         for position in range(i64(t), size, THREADS):
             v = value(x[u32(start + u32(u32(position) * step))])

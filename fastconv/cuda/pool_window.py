@@ -40,6 +40,16 @@ def plane_at(image, channel, channels, size, channels_last):
 
 
 @device
+def plane_of(plane, channels, size, channels_last):
+    """The same for the planes of all images by their number; they have ``size`` elements."""
+    if channels_last:
+        image = u32(plane // u32(channels))
+        channel = u32(plane - u32(image * u32(channels)))
+        return u32(u32(u32(image * u32(size)) * u32(channels)) + channel), u32(channels)
+    return u32(plane * u32(size)), u32(1)
+
+
+@device
 def reach_of(o, axis, window):
     """Where the o-th window on an axis begins, and the number of its taps.
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.cuda._jit import cuda, device, u32, u64
-from fastconv.cuda.vector import BYTES, opaque
+from fastconv.cuda._jit import INSTRUCTIONS, cuda, device, u32, u64
+from fastconv.cuda.vector import ALIGNMENT, BYTES, opaque
 
 PAD = BYTES  # after the columns of each k: transposing stores then meet fewer bank conflicts
 
@@ -30,6 +30,7 @@ class Tile(NamedTuple):
     row_span: int
     column_span: int
     blocks: int  # that a multiprocessor must have registers for
+    instructions: bool = INSTRUCTIONS
 
     @property
     def threads(self) -> int:
@@ -162,7 +163,7 @@ def make_product(tile: Tile, sum_dtype: Any, row_operand: Any, column_operand: A
 
     @device
     def product(acc, first, stop, row_source, column_source):
-        shared = cuda.shared.array(both, sum_dtype, 16)
+        shared = cuda.shared.array(both, sum_dtype, ALIGNMENT)
         a = cuda.local.array(row_span, sum_dtype)
         b = cuda.local.array(column_span, sum_dtype)
         a_next = cuda.local.array(row_values, sum_dtype)

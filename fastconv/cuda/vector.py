@@ -1,16 +1,20 @@
-"""128 bits of global memory at once: the loads and stores that no compiler may widen by itself.
+"""128 bits of global memory at once: the loads that no compiler may widen by itself.
 
 Numba cannot know that an address is a multiple of 16, so it never emits them for arrays it is given. Whoever calls
-these has made sure of it.
+these has made sure of it. Without instructions, elements are read one by one.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from fastconv.cuda._jit import intrinsic, ir, types
+import numpy as np
+
+from fastconv.cuda._jit import INSTRUCTIONS, device, intrinsic, ir, types, u32
 
 BYTES = 16  # the widest load there is
+ALIGNMENT = BYTES if INSTRUCTIONS else None  # of shared memory; the simulator knows none
 
 
 def lanes(dtype: Any) -> int:
@@ -36,27 +40,27 @@ def load_vector(typing_context, array, index):
     return signature, generate
 
 
+@cache
+def make_load(dtype: Any, sum_dtype: Any, instructions: bool) -> Any:
+    """A device function: ``values`` from ``start`` on = a vector from ``array[at]`` on, in the type of sums."""
+    width = lanes(np.dtype(dtype.name))
+
+    @device
+    def load(values, start, array, at):
+        vector = load_vector(array, at)
+        for e in range(width):
+            values[start + e] = sum_dtype(vector[e])
+
+    @device
+    def load_elements(values, start, array, at):
+        for e in range(width):
+            values[start + e] = sum_dtype(array[u32(at + u32(e))])
+
+    return load if instructions else load_elements
+
+
 @intrinsic
-def store_vector(typing_context, array, index, values):
-    """Write a tuple of ``lanes`` elements from ``array[index]`` on."""
-    count = BYTES * 8 // array.dtype.bitwidth
-    signature = types.void(array, index, values)
-
-    def generate(context, builder, signature, arguments):
-        element = context.get_value_type(signature.args[0].dtype)
-        vector = ir.Constant(ir.VectorType(element, count), ir.Undefined)
-        for i in range(count):
-            part = builder.extract_value(arguments[2], i)
-            vector = builder.insert_element(vector, part, ir.IntType(32)(i))
-        pointer = _words(context, builder, signature.args[0], *arguments[:2])
-        builder.store(builder.bitcast(vector, WORDS), pointer, align=BYTES)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def opaque(typing_context, value):
+def _opaque(typing_context, value):
     """``value``, of 32 bits, from somewhere that the compiler cannot see: it is kept, not computed again in a loop."""
     signature = value(value)
 
@@ -66,6 +70,14 @@ def opaque(typing_context, value):
         return builder.call(move, arguments)
 
     return signature, generate
+
+
+@device
+def _itself(value):
+    return value
+
+
+opaque = _opaque if INSTRUCTIONS else _itself
 
 
 def _load_words(builder, pointer):

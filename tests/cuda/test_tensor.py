@@ -13,7 +13,7 @@ pytest.importorskip("fastconv.cuda._jit", reason="needs Numba's CUDA package", e
 from hypothesis import given
 
 import fastconv as fc
-from fastconv.cuda import tensor
+from fastconv.cuda import tensor, tile
 from fastconv.cuda._jit import running_on
 from tests import strategies
 from tests.cuda.test_conv import CASES, check_passes, use_tile
@@ -58,6 +58,19 @@ def test_large_tiles(dtype, monkeypatch):
     options = {"stride": 1, "padding": ((1, 0), (1, 2)), "dilation": 1, "groups": 1}
     x, weight, bias = (strategies.values(shape, dtype, 1) for shape in ((2, 20, 9, 8), (132, 20, 2, 3), (132,)))
     check_passes(strategies.Convolution(x, weight, bias, options, 0), relu=True, tolerance=TF32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [(tile.TILES[2], "float32"), (tensor.TILES[1], "float16"), (tensor.TILES[1], "float32")],
+    ids=str,
+)
+def test_without_instructions_of_their_own(shape, dtype, monkeypatch):
+    """What the simulator runs in place of vector loads, asynchronous copies and tensor cores, between true barriers."""
+    use_tile(monkeypatch, shape._replace(instructions=False))
+    options = {"stride": (2, 1), "padding": ((1, 0), (1, 2)), "dilation": (1, 2), "groups": 2}
+    x, weight, bias = (strategies.values(shape, dtype, 1) for shape in ((2, 10, 9, 8), (40, 5, 2, 3), (40,)))
+    check_passes(strategies.Convolution(x, weight, bias, options, 0), tolerance=TF32)
 
 
 def test_without_tensor_cores_float16_has_the_same_meaning():
