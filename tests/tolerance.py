@@ -21,9 +21,7 @@ def assert_close(actual, expected, magnitude, length, algorithm="direct"):
     """``actual`` is ``expected`` within the tolerance of its dtype; ``magnitude`` sums the terms' magnitudes."""
     if algorithm == "winograd" and np.size(magnitude):
         magnitude = np.max(magnitude)
-    allowed = (
-        tolerance(actual.dtype, length, algorithm) * magnitude + length * np.finfo(actual.dtype).smallest_subnormal
-    )
+    allowed = tolerance(actual.dtype, length, algorithm) * magnitude + length * np.finfo(actual.dtype).tiny
     assert actual.shape == expected.shape
     error = np.abs(actual.astype(np.float64) - expected)
     worst = np.unravel_index(np.argmax(error - allowed), error.shape) if error.size else ()

@@ -20,7 +20,7 @@ import numpy as np
 from numba.core.ccallback import CFunc
 from numba.np.ufunc import parallel as _parallel
 
-from fastconv.cpu import _cache, _parts
+from fastconv.cpu import _cache, _flush, _parts
 from fastconv.cpu._target import HAS_FMA as HAS_FMA
 from fastconv.cpu._target import L2_BYTES as L2_BYTES
 from fastconv.cpu._target import VECTOR_BYTES as VECTOR_BYTES
@@ -48,7 +48,16 @@ kernels: list[Any] = []  # all that Python may start
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel that Python starts, on first use; kept on disk."""
-    kernel = _njit(function, function, pipeline_class=_parts.Kernel)
+    return _kernel(function, _parts.Kernel)
+
+
+def flushing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel of sums and products, which takes denormal numbers for zeros; else like :func:`compiled`."""
+    return _kernel(function, _flush.FlushingKernel)
+
+
+def _kernel(function: Callable[..., Any], pipeline: Any) -> Callable[..., Any]:
+    kernel = _njit(function, function, pipeline_class=pipeline)
     if _cache.is_kept(function):
         kernels.append(kernel)
     return kernel  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import fft, layout, winograd
-from fastconv.cpu._jit import compiled, done, inlined, internal, launch, made
+from fastconv.cpu._jit import done, flushing, inlined, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.bias import pad_core
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
@@ -56,7 +56,7 @@ class Scratch(NamedTuple):
     square: Any
 
 
-@compiled
+@flushing
 def conv_core(
     worker, workers, x, x_last, weight, packed, backward, bias, floor, out, out_last, plan, tables, groups, out_channels
 ):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu._jit import compiled, internal, launch, made
+from fastconv.cpu._jit import flushing, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.epilogue import make_target
 from fastconv.cpu.microkernel import FEW_ROWS, MAX_VECTORS, ROWS, few_rows_tile, tile
@@ -25,7 +25,7 @@ from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, segment_of, segments_of
 
 
-@compiled
+@flushing
 def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, tables, groups, out_channels):
     """The plan's convolution of x, phase by phase; every worker takes every ``workers``-th piece of work."""
     whole = make_weight(weight, backward, out_channels, plan)

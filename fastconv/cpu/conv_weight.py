@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import fft, layout, winograd, winograd_weight
-from fastconv.cpu._jit import compiled, internal, launch, made
+from fastconv.cpu._jit import flushing, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.conv_weight_order import lane_offsets, make_problem, order_row, weight_order_core
 from fastconv.cpu.depthwise import depthwise_backward_weight, sums_planes
@@ -37,7 +37,7 @@ FEW_TILES = 4  # whose sums wait in L2 for their way to the weight, where one bo
 
 
 # ---------------------------------------------------------------------------------------------------------------- sums
-@compiled
+@flushing
 def weight_sums_core(
     worker, workers, x, x_last, grad_out, grad_last, sums, grad_weight, plan, tables, groups, out_channels, out_lanes,
     slices,

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout, order
-from fastconv.cpu._jit import compiled, done, internal, launch, made, separate
+from fastconv.cpu._jit import compiled, done, flushing, internal, launch, made, separate
 from fastconv.cpu.bias import pad_core
 from fastconv.cpu.depthwise_kernel import COLUMN, COLUMNS, TAPS, WIDTH, lanes_of, sum_pixels, sum_taps
 from fastconv.cpu.depthwise_moves import (
@@ -36,7 +36,7 @@ SLACK = 64  # elements at the end of a buffer: what aligning its start, or a vec
 
 
 # ------------------------------------------------------------------------------------------- forward and backward_input
-@compiled
+@flushing
 def depthwise_core(
     worker, workers, x, weight, row, taps, bias, floor, out, images, channels, shared, channels_last, plan
 ):
@@ -124,7 +124,7 @@ def _store_rows(target, buffer, plan, header, lists, channel, piece, places, lan
 
 
 # ------------------------------------------------------------------------------------------------------ backward_weight
-@compiled
+@flushing
 def depthwise_weight_core(
     worker, workers, x, grad_out, grad_weight, images, channels, shared, channels_last, plan, tap_order
 ):

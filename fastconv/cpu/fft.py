@@ -18,7 +18,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, internal, launch, made
+from fastconv.cpu._jit import flushing, internal, launch, made
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.fourier import real_spectrum, roots, store_halves, transform
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, clear, lanes, lanes_at, pointer, tile
@@ -60,7 +60,7 @@ class Signals(NamedTuple):
 
 
 # ------------------------------------------------------------------------------------------------------------- spectra
-@compiled
+@flushing
 def spectra_core(worker, workers, x, spectra, factors, half_factors, scale, numbers, signals, size):
     """spectra[group][f][part][signal] = the transforms of all signals times ``scale``, for f from 0 to size / 2."""
     width, half = lanes_at(pointer(x, 0)), size // 2
@@ -107,7 +107,7 @@ def _fill(target, x, places, stride, size):
 
 
 # ------------------------------------------------------------------------------------------------------------ products
-@compiled
+@flushing
 def products_core(
     worker, workers, x, w, out, a_rows, a_columns, b_rows, x_pitch, w_pitch, count, groups, channels, accumulate
 ):
@@ -130,7 +130,7 @@ def products_core(
 
 
 # ------------------------------------------------------------------------------------------------------------- results
-@compiled
+@flushing
 def results_core(
     worker, workers, spectra, out, out_last, bias, floor, factors, half_factors, plan, numbers, rows, groups, channels,
     size,

@@ -26,7 +26,7 @@ from fastconv.cpu.vector import store_first
 
 
 # -------------------------------------------------------------------------------------------------------------- kernels
-@_jit.compiled
+@_jit.flushing
 def _cross_entropy(worker, workers, x, count, inner, labels, losses):
     """losses = log(sum of e^(x - peak)) + (peak - x[label]); 0 where the label is -1."""
     source = pointer(x, 0)

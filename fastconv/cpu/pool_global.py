@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from fastconv.cpu import layout
-from fastconv.cpu._jit import VECTOR_BYTES, compiled, inlined, launch, made
+from fastconv.cpu._jit import VECTOR_BYTES, compiled, flushing, inlined, launch, made
 from fastconv.cpu.arithmetic import fold_sum
 from fastconv.cpu.comparison import fold_largest
 from fastconv.cpu.pointers import advance, lanes_at, pointer
@@ -66,7 +66,7 @@ def _whole_plane(operation, source, size, fill):
     return value
 
 
-@compiled
+@flushing
 def global_sum_core(worker, workers, x, y, planes, size, run, number, zero):
     """The mean of each channel's ``size`` elements, which is ``number`` too."""
     operation, sums = Operation(False, False, plus, plus4, plus, plus4, as_is), np.full(run + VECTOR_BYTES, zero)

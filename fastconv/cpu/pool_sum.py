@@ -11,7 +11,7 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
-from fastconv.cpu._jit import L2_BYTES, VECTOR_BYTES, compiled, inlined, launch
+from fastconv.cpu._jit import L2_BYTES, VECTOR_BYTES, flushing, inlined, launch
 from fastconv.cpu._target import lanes
 from fastconv.cpu.pointers import advance, aligned, clear, lanes_at, pointer, prefetch
 from fastconv.cpu.pool_bands import (
@@ -61,7 +61,7 @@ def divided(value, factors, row, j):
     return value
 
 
-@compiled
+@flushing
 def sum_core(worker, workers, x, y, numbers, kind, plan, planes, zero):
     operation, none = Operation(False, False, plus, plus4, plus, plus4, divided), np.zeros(SLACK, np.int64)
     places = np.zeros(plan[p.SOURCE_COUNT] + SLACK, np.int64)
@@ -118,7 +118,7 @@ def _scaled_row(grad_out, first, slabs, count, factors, fill, target):
         store_first(advance(target, j), multiply(value, load(advance(factors.columns, j))), count)
 
 
-@compiled
+@flushing
 def sum_backward_core(worker, workers, grad_out, grad_x, numbers, plan, planes, ahead, run, zero):
     """Bands of rows of a slab: gradients times their factors, spread along rows, and those rows summed."""
     fill, height, depth = splat(pointer(numbers, 0), zero), plan[p.B_HEIGHT], plan[p.B_DEPTH]
@@ -188,7 +188,7 @@ def _sum_band(rows, plan, low, top, bottom, run, fill, target):
             i += alike * every
 
 
-@compiled
+@flushing
 def sum_backward_core_2x2(worker, workers, grad_out, grad_x, numbers, plan, planes, ahead, zero):
     """The same for windows of two by two that tile the plane: each gradient goes to four elements, without scratch."""
     fill, height, width = splat(pointer(numbers, 0), zero), plan[p.B_HEIGHT], plan[p.B_WIDTH]

@@ -35,7 +35,7 @@ NO_LABELS.setflags(write=False)
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
-@_jit.compiled
+@_jit.flushing
 def softmax_core(worker, workers, x, count, inner, labels, weight, y):
     """y = weight e^(x - peak) / sum, less ``weight`` at the label where there are labels."""
     source, target = pointer(x, 0), pointer(y, 0)
@@ -69,7 +69,7 @@ def _subtract(x, group, count, inner, labels, weight, peaks, tails, y):
             y[here] = -weight * (tails[i] / (1.0 + tails[i])) if likeliest else y[here] - weight
 
 
-@_jit.compiled
+@_jit.flushing
 def _log_softmax(worker, workers, x, count, inner, y):
     """y = (x - peak) - log(sum of e^(x - peak))."""
     source, target = pointer(x, 0), pointer(y, 0)
@@ -143,7 +143,7 @@ def _slopes(grad_out, y, block, inner, weighted, totals, grad_x):
                 store_step(grad_x, k, group, value)
 
 
-@_jit.compiled
+@_jit.flushing
 def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = y (grad_out - sum of grad_out y)."""
     lanes = lanes_at(pointer(y, 0))
@@ -155,7 +155,7 @@ def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
         _slopes(*arrays, block, inner, True, pointer(totals, 0), pointer(grad_x, 0))
 
 
-@_jit.compiled
+@_jit.flushing
 def _log_softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = grad_out - e^y (sum of grad_out)."""
     lanes = lanes_at(pointer(y, 0))

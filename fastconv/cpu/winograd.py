@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv._window import Triple, Window, is_dense_3x3
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, inlined, internal, launch
+from fastconv.cpu._jit import compiled, flushing, inlined, internal, launch
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
@@ -55,7 +55,7 @@ class Work(NamedTuple):
     planes: Any  # of the output's channels
 
 
-@compiled
+@flushing
 def winograd_core(
     worker, workers, x, x_last, weight, packed, backward, bias, floor, out, out_last, grid, tables, plan, groups,
     out_channels,

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, inlined, internal, launch, made
+from fastconv.cpu._jit import flushing, inlined, internal, launch, made
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK, make_reader
@@ -111,7 +111,7 @@ def _make_work(grad_weight, problem, tiles, keep):
 
 
 # ---------------------------------------------------------------------------------------------------------------- sums
-@compiled
+@flushing
 def winograd_sums_core(
     worker, workers, x, x_last, grad_out, grad_last, sums, grad_weight, floor, grid, tables, grad_grid, grad_tables,
     order, groups, in_channels, out_channels, slices, keep,
@@ -200,7 +200,7 @@ def _store(work, problem, channel, channels, count, first, floor):
 
 
 # ------------------------------------------------------------------------------------------------------- to the weight
-@compiled
+@flushing
 def winograd_order_core(
     worker, workers, sums, grad_weight, floor, grid, grad_grid, order, groups, in_channels, out_channels, slices
 ):
