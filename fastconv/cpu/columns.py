@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from fastconv.cpu import _jit, half, order
 from fastconv.cpu.arithmetic import choose, fold_maximum, fold_sum
-from fastconv.cpu.elementary import exp
+from fastconv.cpu.elementary import exp_below
 from fastconv.cpu.microkernel import advance
-from fastconv.cpu.vector import load_first, splat, store_first
+from fastconv.cpu.vector import load, load_first, splat, store_first
 
 Array = npt.NDArray[Any]
 
@@ -120,13 +120,21 @@ def carry(total, lost, partial):
 
 
 @_jit.inlined
+def _larger(value, peak):
+    return choose(value > peak, value, peak)
+
+
+@_jit.inlined
 def peak_of(x, group, inner):
-    """The maximum of each column, NaN not counted."""
-    lowest = splat(x, -np.inf)
-    peak = lowest
-    for k in range(group.steps):
-        value = load_step(x, k, group, lowest)
-        peak = choose(value > peak, value, peak)
+    """The maximum of each column, NaN not counted; four at a time, since each waits for the one before."""
+    lowest, fours = splat(x, -np.inf), group.whole // 4 * 4
+    a, b, c, d = lowest, lowest, lowest, lowest
+    for k in range(0, fours, 4):
+        a, b = _larger(load(at_step(x, k, group)), a), _larger(load(at_step(x, k + 1, group)), b)
+        c, d = _larger(load(at_step(x, k + 2, group)), c), _larger(load(at_step(x, k + 3, group)), d)
+    for k in range(fours, group.steps):
+        a = _larger(load_step(x, k, group, lowest), a)
+    peak = _larger(_larger(a, b), _larger(c, d))
     return fold_maximum(peak) if inner == 1 else peak
 
 
@@ -139,13 +147,18 @@ def tail_of(x, group, inner, peak, y, kept):
     lowest, zero = splat(x, -np.inf), splat(x, 0.0)
     total, lost, ones = zero, zero, zero
     for run in range(0, group.steps, RUN):
-        partial = zero
-        for k in range(run, min(run + RUN, group.steps)):
-            e = exp(load_step(x, k, group, lowest), peak)
+        partial, stop = zero, min(run + RUN, group.steps)
+        whole = max(run, min(stop, group.whole))
+        for k in range(run, whole):
+            e = exp_below(load(at_step(x, k, group)), peak)
+            if kept:
+                store_first(at_step(y, k, group), e, group.lanes)
+            partial, ones = partial + choose(e == 1.0, 0.0, e), ones + choose(e == 1.0, 1.0, zero)
+        for k in range(whole, stop):
+            e = exp_below(load_step(x, k, group, lowest), peak)
             if kept:
                 store_step(y, k, group, e)
-            partial = partial + choose(e == 1.0, 0.0, e)
-            ones = ones + choose(e == 1.0, 1.0, zero)
+            partial, ones = partial + choose(e == 1.0, 0.0, e), ones + choose(e == 1.0, 1.0, zero)
         total, lost = carry(total, lost, partial)
     if inner == 1:
         total, ones = fold_sum(total + lost), fold_sum(ones)

@@ -28,8 +28,7 @@ def _exp_32(x, shift):
     r = ((d - n * 0.693359375) - n * -0.00021219444005469058) + lost
     p = (r * 0.001375138177536428 + 0.00836892332881689) * r + 0.04166953265666962
     p = (((p * r + 0.166665181517601) * r + 0.49999988079071045) * r + 1.0) * r + 1.0
-    y = choose(d > 88.5, np.inf, p * exponent_bits(rounded))
-    return choose(d < -87.33654, 0.0, y)
+    return choose(d < -87.33654, 0.0, p * exponent_bits(rounded))
 
 
 @_jit.inlined
@@ -42,8 +41,7 @@ def _exp_64(x, shift):
     p = ((p * r + 2.4801490307638598e-05) * r + 0.00019841269596971038) * r + 0.0013888888946713305
     p = ((p * r + 0.008333333333451529) * r + 0.0416666666665162) * r + 0.16666666666666483
     p = ((p * r + 0.5000000000000012) * r + 1.0) * r + 1.0
-    y = choose(d > 709.7, np.inf, p * exponent_bits(rounded))
-    return choose(d < -708.3964185322641, 0.0, y)
+    return choose(d < -708.3964185322641, 0.0, p * exponent_bits(rounded))
 
 
 def exp(x: Any, shift: Any) -> Any:
@@ -57,6 +55,18 @@ def exp(x: Any, shift: Any) -> Any:
 
 @overload(exp, jit_options={"forceinline": True})
 def _exp(x, shift):
+    if x.dtype == types.float32:
+        return lambda x, shift: choose(x - shift > 88.5, np.inf, _exp_32(x, shift))
+    return lambda x, shift: choose(x - shift > 709.7, np.inf, _exp_64(x, shift))
+
+
+def exp_below(x: Any, shift: Any) -> Any:
+    """The same where no x is larger than ``shift``, without a look at overflow."""
+    raise NotImplementedError("exp_below is for compiled code")
+
+
+@overload(exp_below, jit_options={"forceinline": True})
+def _exp_below(x, shift):
     if x.dtype == types.float32:
         return lambda x, shift: _exp_32(x, shift)
     return lambda x, shift: _exp_64(x, shift)

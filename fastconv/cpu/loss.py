@@ -92,12 +92,12 @@ def _items(logits: Array, labels: Array, ignore_index: int) -> tuple[Array, Arra
 def _losses(logits: Array, labels: Array) -> Array:
     columns = columns_of(logits, 1)
     label_axes = tuple(axis - (axis > 1) for axis in columns.axes if axis != 1)
-    _expect_labels(labels, label_axes, logits.shape[1])
+    names = _expected(labels, label_axes, logits.shape[1])
     losses = order.empty(labels.shape, logits.dtype, label_axes)
     if logits.size == 0:
         losses[...] = 0
         return losses
-    flat = order.flat(logits, columns.axes), columns.classes, columns.inner, order.flat(labels, label_axes)
+    flat = order.flat(logits, columns.axes), columns.classes, columns.inner, names
     _jit.launch(_cross_entropy, columns.tasks, *flat, order.flat_target(losses, label_axes))
     return losses
 
@@ -106,8 +106,7 @@ def _losses(logits: Array, labels: Array) -> Array:
 def _gradient(logits: Array, labels: Array, weight: float) -> Array:
     columns = columns_of(logits, 1)
     label_axes = tuple(axis - (axis > 1) for axis in columns.axes if axis != 1)
-    _expect_labels(labels, label_axes, logits.shape[1])
-    return run_columns(softmax_core, columns, (logits,), order.flat(labels, label_axes), weight)
+    return run_columns(softmax_core, columns, (logits,), _expected(labels, label_axes, logits.shape[1]), weight)
 
 
 def _total_of(losses: Array, divisor: int, dtype: np.dtype[Any]) -> Any:
@@ -117,6 +116,8 @@ def _total_of(losses: Array, divisor: int, dtype: np.dtype[Any]) -> Any:
     return _jit.scalar(rounded(result, dtype))
 
 
-def _expect_labels(labels: Array, axes: tuple[int, ...], classes: int) -> None:
-    """What was said of the labels by looking at them holds for others as long as all of them name a class."""
-    _jit.done(_check_labels, order.flat(labels, axes), classes, _jit.flag())
+def _expected(labels: Array, axes: tuple[int, ...], classes: int) -> Array:
+    """Labels, flat; what was said by looking at them holds for others as long as all of them name a class."""
+    flat = order.flat(labels, axes)
+    _jit.done(_check_labels, flat, classes, _jit.flag())
+    return flat

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastconv.cpu import layout
 from fastconv.cpu._jit import made
 
 Array = npt.NDArray[Any]
@@ -21,12 +22,7 @@ def memory_axes(x: Array) -> tuple[int, ...]:
 
 def flat(x: Array, axes: tuple[int, ...]) -> Array:
     """``x`` with its axes in this order as a read-only 1-D view; copied if that would have gaps or step backwards."""
-    view = np.ascontiguousarray(x.transpose(axes)).reshape(-1)
-    if not view.flags.aligned:
-        view = view.copy()
-    view = view.view(np.ndarray)
-    view.setflags(write=False)
-    return view
+    return layout.read_only(x.transpose(axes))
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...]) -> Array:
@@ -39,7 +35,8 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...]) -
 
 def flat_target(result: Array, axes: tuple[int, ...]) -> Array:
     """The writable 1-D view of an array whose memory order is ``axes``."""
-    return result.transpose(axes).reshape(-1).view(np.ndarray)
+    view = result.transpose(axes).reshape(-1)
+    return view if type(view) is np.ndarray else view.view(np.ndarray)
 
 
 def fits(out: Array | None, axes: tuple[int, ...], x: Array) -> bool:

@@ -47,7 +47,9 @@ def softmax_core(worker, workers, x, count, inner, labels, weight, y):
         peak = peak_of(source, group, inner)
         tail = tail_of(source, group, inner, peak, target, True)
         factor = weight / (tail + 1.0)
-        for k in range(group.steps):
+        for k in range(group.whole):
+            store_first(at_step(target, k, group), load(at_step(target, k, group)) * factor, lanes)
+        for k in range(group.whole, group.steps):
             store_step(target, k, group, load_step(target, k, group, factor) * factor)
         if labels.size > 0:
             store_first(pointer(peaks, 0), peak, lanes)
@@ -79,7 +81,9 @@ def _log_softmax(worker, workers, x, count, inner, y):
         group = group_at(index, count, inner, lanes)
         peak = peak_of(source, group, inner)
         logarithm = log1p(tail_of(source, group, inner, peak, target, False))
-        for k in range(group.steps):
+        for k in range(group.whole):
+            store_first(at_step(target, k, group), (load(at_step(source, k, group)) - peak) - logarithm, lanes)
+        for k in range(group.whole, group.steps):
             store_step(target, k, group, (load_step(source, k, group, peak) - peak) - logarithm)
 
 
