@@ -201,7 +201,7 @@ def test_one_gradient_alone_is_the_same(case):
     np.testing.assert_array_equal(alone, grads.weight)
 
 
-def test_direct_is_the_default():
+def test_auto_is_direct_where_channels_are_few():
     x, weight = strategies.values((2, 4, 8, 7), np.float32, 1), strategies.values((6, 4, 3, 3), np.float32, 2)
     np.testing.assert_array_equal(fc.conv2d(x, weight, algorithm="direct"), fc.conv2d(x, weight))
 

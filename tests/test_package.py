@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,16 @@ def test_docstring_has_every_section(name):
     text = inspect.getdoc(getattr(fc, name))
     for section in ("Parameters", "Returns", "Raises", "Examples"):
         assert f"\n{section}\n{'-' * len(section)}\n" in text, f"{name} lacks {section}"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_parameter_is_documented_in_its_order(name):
+    """Those of one rank may share an entry: ``stride, padding : as in conv2d``, or a line of names alone."""
+    function = getattr(fc, name)
+    section = re.search(r"\nParameters\n-+\n(.*?)\n\n\w+\n-+\n", inspect.getdoc(function), re.DOTALL)
+    entries = [line.partition(" : ") for line in section[1].splitlines() if line and not line.startswith(" ")]
+    assert [each for names, *_ in entries for each in names.split(", ")] == list(inspect.signature(function).parameters)
+    assert all(kind for names, _, kind in entries if "," not in names), "an entry without a type"
 
 
 @pytest.mark.skipif(not (ROOT / "docs").exists(), reason="the documentation is not beside the package")
@@ -75,7 +86,7 @@ def imports(path):
 
 
 def test_only_the_backend_imports_the_compiler():
-    for path in PACKAGE.glob("*.py"):
+    for path in (*PACKAGE.glob("*.py"), *PACKAGE.glob("_checks/*.py")):
         assert not [name for name in imports(path) if name.split(".")[0] in ("numba", "llvmlite")], path.name
 
 

@@ -350,6 +350,17 @@ def test_global_pools_are_the_naive_ones(case, with_nan):
     np.testing.assert_array_equal(fc.global_avg_pool_backward(grad_out, x.shape), shares)
 
 
+@given(cases(integers=True))
+def test_global_pools_and_their_gradients_are_adjoint(case):
+    """<P x, g> = <x, P* g>, exactly for multiples of the number of elements, and for maxima with their indices."""
+    size = int(np.prod(case.x.shape[2:]))
+    x = case.x.astype(np.float64) * size
+    mean, (largest, indices) = fc.global_avg_pool(x), fc.global_max_pool(x, return_indices=True)
+    grad_out = case.grad_out(mean, integers=True) * size
+    assert np.vdot(mean, grad_out) == np.vdot(x, fc.global_avg_pool_backward(grad_out, x.shape))
+    assert np.vdot(largest, grad_out) == np.vdot(x, fc.global_max_pool_backward(grad_out, indices, x.shape))
+
+
 @pytest.mark.parametrize("size", [*range(1, 70), 1000])
 def test_global_pools_of_planes_of_every_size(size):
     x = strategies.values((2, 3, size), np.float32, size, integers=True)

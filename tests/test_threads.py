@@ -69,6 +69,34 @@ def relu(dtype):
     return y, fc.relu_backward(images(dtype), y)
 
 
+def leaky_relu(dtype):
+    return fc.leaky_relu(images(dtype), 0.1), fc.leaky_relu_backward(images(dtype), images(dtype), 0.1)
+
+
+def conv_transpose(dtype):
+    x, weight, bias = values(IMAGES, dtype, 1), values((32, 24, 3, 3), dtype, 2), values((24,), dtype, 3)
+    y = fc.conv_transpose2d(x, weight, bias, 2, 1, 1)
+    return y, *fc.conv_transpose2d_backward(y, x, weight, 2, 1, 1)
+
+
+def one_axis(dtype):
+    x, weight = values((4, 32, 1000), dtype, 1), values((48, 32, 5), dtype, 2)
+    y = fc.conv1d(x, weight, padding=2)
+    return y, *fc.conv1d_backward(y, x, weight, padding=2)
+
+
+def three_axes(dtype):
+    x, weight = values((2, 16, 8, 20, 20), dtype, 1), values((24, 16, 3, 3, 3), dtype, 2)
+    y = fc.conv3d(x, weight, padding=1)
+    return y, *fc.conv3d_backward(y, x, weight, padding=1)
+
+
+def lp_pool(dtype):
+    x = values((4, 32, 56, 56), dtype)
+    y = fc.lp_pool2d(x, 2, 3)
+    return y, fc.lp_pool2d_backward(y, x, 2, 3)
+
+
 def linear(dtype):
     x, weight, bias = values(ROWS, dtype, 1), values(DENSE, dtype, 2), values(DENSE[:1], dtype, 3)
     y = fc.linear(x, weight, bias, activation="relu")
@@ -94,11 +122,16 @@ OPERATIONS = {
     "conv of many channels": conv_all((2, 256, 7, 7), (256, 256, 3, 3), padding=1),
     "conv in groups": conv_all((4, 64, 28, 28), (64, 16, 3, 3), padding=1, groups=4),
     "depthwise conv": conv_all((4, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64),
+    "conv of one axis": one_axis,
+    "conv of three axes": three_axes,
+    "conv_transpose": conv_transpose,
     "max_pool": max_pool,
     "avg_pool": avg_pool,
     "sum_pool": sum_pool,
     "global pools": global_pools,
+    "lp_pool": lp_pool,
     "relu": relu,
+    "leaky_relu": leaky_relu,
     "linear": linear,
     "softmax": softmax,
     "cross_entropy": cross_entropy,

@@ -194,21 +194,25 @@ def test_avg_pool(data, pooling):
 
 @drawn("sum_pool", poolings())
 def test_sum_pool(pooling):
-    """An average whose divisor is 1."""
-    rank, x, *window = pooling
-    assume(rank > 1)  # PyTorch has no divisor for one axis
-    y = of_rank("sum_pool", rank)(x, *window)
+    """An average whose divisor is 1; PyTorch has a divisor for two and three axes."""
+    rank, x, kernel, stride, padding, ceil_mode = pooling
+    y = of_rank("sum_pool", rank)(x, kernel, stride, padding, ceil_mode)
     t = tensor(x)
-    theirs = of_rank("avg_pool", rank, F)(t, *window, True, 1)
+    if rank == 1:
+        window = (1, *kernel), stride and (1, *stride), (0, *padding), ceil_mode
+        theirs = F.avg_pool2d(t.unsqueeze(-2), *window, True, 1).squeeze(-2)
+    else:
+        theirs = of_rank("avg_pool", rank, F)(t, kernel, stride, padding, ceil_mode, True, 1)
     close(y, theirs)
     grad_out = strategies.values(y.shape, y.dtype, 1)
-    close(backward("sum_pool", rank)(grad_out, x.shape, *window), gradients(theirs, t, grad_out)[0])
+    grad_x = backward("sum_pool", rank)(grad_out, x.shape, kernel, stride, padding, ceil_mode)
+    close(grad_x, gradients(theirs, t, grad_out)[0])
 
 
 @drawn("lp_pool", st.sampled_from([1, 2, 3]), poolings())
 def test_lp_pool(power, pooling):
     rank, x, kernel, stride, _, ceil_mode = pooling
-    x = abs(x) + x.dtype.type(0.1)  # the root has no derivative at 0
+    x = (x if power == 2 else abs(x)) + x.dtype.type(0.1)  # the root has no derivative at 0
     arguments = power, kernel, stride, ceil_mode
     y = of_rank("lp_pool", rank)(x, *arguments)
     t = tensor(x)

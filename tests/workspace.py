@@ -37,6 +37,7 @@ CASES = {  # shapes of x and of the weight, options
     "2-D, stride 2": ((1, 64, 224, 224), (64, 64, 3, 3), {"padding": 1, "stride": 2}),
     "2-D, pointwise": ((1, 64, 224, 224), (64, 64, 1, 1), {}),
     "2-D, depthwise": ((1, 64, 224, 224), (64, 1, 3, 3), {"padding": 1, "groups": 64}),
+    "1-D, Fourier transforms": ((1, 64, 50176), (64, 64, 128), {"padding": 64}),
     "3-D": ((1, 32, 24, 56, 56), (32, 32, 3, 3, 3), {"padding": 1}),
 }
 
