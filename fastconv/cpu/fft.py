@@ -12,6 +12,7 @@ parts are the micro-kernel's sums over parts (0, 1) and (1, 2) times (re, im) of
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import flushing, internal, launch, made
 from fastconv.cpu.epilogue import make_target, store_tile
+from fastconv.cpu.fft_plan import PARTS, Block, Part, Signals, blocks, make_signals, parts, steps
 from fastconv.cpu.fourier import real_spectrum, roots, store_halves, transform
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, clear, lanes, lanes_at, pointer, tile
 from fastconv.cpu.panel import SLACK
@@ -28,35 +30,9 @@ from fastconv.cpu.vector import load, store_first
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
 from fastconv.cpu.winograd import mirrored
 
-PARTS = 3  # of a spectrum: re, im, -re
 AHEAD = 4  # rows of W that are prefetched ahead of their use
-CHUNK_BYTES = 32 << 20  # of the spectra of some images
 FILL = 128  # elements of a signal that are moved before those of the next one
 TASK = 15  # a thread gets at least 2**TASK elements to transform
-
-
-class Signals(NamedTuple):
-    """Pieces of rows of an array, as signals (row, tile, channel) of each group, the last running fastest."""
-
-    groups: int
-    rows: int
-    outer_rows: int  # rows are numbered (outer, inner)
-    tiles: int
-    channels: int
-    group_stride: int  # elements between groups, and so on
-    outer_stride: int
-    row_stride: int
-    channel_stride: int
-    stride: int  # between neighbours in a row
-    size: int  # elements of a row
-    low: int  # where the first tile begins
-    step: int  # from a tile to the next
-    length: int  # elements of a tile
-
-    @property
-    def pieces(self) -> int:
-        """Tiles of all rows."""
-        return self.outer_rows * self.rows * self.tiles
 
 
 # ------------------------------------------------------------------------------------------------------------- spectra
@@ -132,13 +108,13 @@ def products_core(
 # ------------------------------------------------------------------------------------------------------------- results
 @flushing
 def results_core(
-    worker, workers, spectra, out, out_last, bias, floor, factors, half_factors, plan, numbers, rows, groups, channels,
-    size,
+    worker, workers, spectra, out, out_last, all_channels, bias, floor, factors, half_factors, plan, numbers, rows,
+    groups, channels, size,
 ):  # fmt: skip
     """The inverse transforms, a vector of lanes each, to their places in the output, bias and ReLU added."""
     lanes, half = make_lanes(channels, lanes_at(pointer(spectra, 0))), size // 2
     width, pitch = lanes.width, rows * lanes.row
-    target = make_target(pointer(out, 0), out_last, groups * channels, plan, 0)
+    target = make_target(pointer(out, 0), out_last, all_channels, plan, 0)
     buffers, square = np.empty(2 * size * width + SLACK, spectra.dtype), np.empty(width * width, spectra.dtype)
     planes, pixels = np.empty(width, np.int64), np.arange(0, (size + width) * width, width)
     inner, tiles = numbers[1], numbers[3]
@@ -175,30 +151,54 @@ def convolve(
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     if backward:
         kernels = weight.reshape(groups, outs, ins, -1)[..., ::-1].swapaxes(1, 2)
-        outs, ins, weight = ins, outs, np.ascontiguousarray(kernels)
-    if prepared is None:
-        w = _weight_spectra(weight, groups, outs, ins, size)
-    else:
-        w = prepared.form(("fft", size), lambda: _weight_spectra(weight, groups, outs, ins, size))
-    images, step = len(result), size - window.kernel_size[2] + 1
+        outs, ins, weight = ins, outs, np.ascontiguousarray(kernels).reshape(groups * ins, outs, -1)
+    step = size - window.kernel_size[2] + 1
     tiles = -(-window.output_size[2] // step), -window.padding_before[2], step, size
-    signals = _signals(window.input_size, groups, ins, channels_last, *tiles)
-    target, part = layout.flat_target(result, channels_last), _images_of_chunk(signals, outs, size, x.itemsize)
-    columns = np.arange(2 * ins)
-    (w, w_pitch), x_image, out_image = w, x.size // images, target.size // images
-    for first in range(0, images, part):
-        count = min(part, images - first)
-        signals = signals._replace(outer_rows=count)
-        spectra, pitch = _spectra(x[first * x_image :], signals, size, 0.5)
-        a_rows = np.minimum(np.arange(-(-signals.pieces // ROWS) * ROWS), signals.pieces - 1) * ins
-        products = _products(
-            spectra, w, a_rows, _columns(columns, ins, pitch, 1), _columns(columns, ins, w_pitch, outs), groups, outs,
-            size,
-        )  # fmt: skip
-        plan = make_plan(window, False, count, ins, groups, x.itemsize, Reading(channels_last))
-        there = target[first * out_image : (first + count) * out_image]
-        _results(products, there, channels_last, bias, floor, plan, signals._replace(size=window.output_size[2],
-                 length=step), len(a_rows), outs, size)  # fmt: skip
+    signals = make_signals(window.input_size, len(result), groups, ins, channels_last, *tiles)
+    target, all_channels = layout.flat_target(result, channels_last), groups * outs
+    to = Target(target, channels_last, all_channels, window, bias, floor)
+    part = block = spectra = w = None
+    for next_part, next_block in steps(signals, outs, size, x.itemsize, prepared is not None):
+        if next_part is not part:
+            part, spectra = next_part, None  # memory goes before more is taken
+            spectra = _spectra(x[part.signals.start(part.image, part.row) :], part.signals, size, 0.5)
+        if next_block is not block:
+            block, w = next_block, None
+            w = _weight_spectra(weight, groups, block, ins, size) if prepared is None else prepared.form(
+                ("fft", size), lambda: _weight_spectra(weight, groups, (0, outs), ins, size)
+            )  # fmt: skip
+        _convolve_part(spectra, w, part, block, to, size)
+
+
+class Target(NamedTuple):
+    """Where the result goes, and what is done to it on the way."""
+
+    memory: Any
+    channels_last: bool
+    channels: int
+    window: Window
+    bias: Any
+    floor: Any
+
+
+def _convolve_part(spectra: Any, w: Any, part: Part, block: Block, to: Target, size: int) -> None:
+    """The results of a part of the signals and a block of the output channels."""
+    (spectra, pitch), (w, w_pitch), signals, (first, outs) = spectra, w, part.signals, block
+    ins, columns, length = signals.channels, np.arange(2 * signals.channels), to.window.output_size[2]
+    a_rows = np.minimum(np.arange(-(-signals.pieces // ROWS) * ROWS), signals.pieces - 1) * ins
+    products = _products(
+        spectra, w, a_rows, _columns(columns, ins, pitch, 1), _columns(columns, ins, w_pitch, outs), signals.groups,
+        outs, size,
+    )  # fmt: skip
+    plan = make_plan(
+        to.window, False, signals.outer_rows, ins, signals.groups, spectra.itemsize, Reading(to.channels_last)
+    )
+    plane, pixel = math.prod(to.window.output_size), part.row * length + part.tile * signals.step
+    pixels, channels = (to.channels, 1) if to.channels_last else (1, plane)
+    there = to.memory[part.image * to.channels * plane + pixel * pixels + first * channels :]
+    rest = signals._replace(size=length - part.tile * signals.step, length=signals.step)
+    _results(products, there, to.channels_last, to.channels, to.bias[first:], to.floor, plan, rest, len(a_rows), outs,
+             size)  # fmt: skip
 
 
 def weight_gradient(
@@ -209,40 +209,41 @@ def weight_gradient(
     outs, ins, taps = result.shape[0] // groups, result.shape[1], window.kernel_size[2]
     step = size - taps + 1
     tiles = -(-window.output_size[2] // step)
-    signals = _signals(window.input_size, groups, ins, x_last, tiles, -window.padding_before[2], step, size)
-    grads = _signals(window.output_size, groups, outs, grad_last, tiles, 0, step, step)
-    part, x_image, grad_image = (
-        _images_of_chunk(signals, outs, size, x.itemsize), x.size // images, grad_out.size // images
-    )  # fmt: skip
-    a_rows, products = np.minimum(np.arange(-(-ins // ROWS) * ROWS), ins - 1), None
-    for first in range(0, images, part):
-        count = min(part, images - first)
-        signals, grads = signals._replace(outer_rows=count), grads._replace(outer_rows=count)
-        spectra, pitch = _spectra(x[first * x_image :], signals, size, 0.5)
-        w, w_pitch = _spectra(grad_out[first * grad_image :], grads, size, 0.5 / size, MAX_VECTORS * lanes(x.itemsize))
-        columns = np.arange(2 * signals.pieces)
-        products = _products(
-            spectra, w, a_rows, _columns(columns, signals.pieces, pitch, ins),
-            _columns(columns, signals.pieces, w_pitch, outs), groups, outs, size, products,
-        )  # fmt: skip
+    signals = make_signals(window.input_size, images, groups, ins, x_last, tiles, -window.padding_before[2], step, size)
+    grads = make_signals(window.output_size, images, groups, outs, grad_last, tiles, 0, step, step)
     line, one, zero = (1, 1, ins * taps), (1, 1, 1), (0, 0, 0)
     plan = make_plan(Window(line, one, one, zero, zero, one, line), False, 1, 1, 1, x.itemsize, Reading(False))
-    rows = Signals(groups, ins, 1, 1, outs, 0, 0, 0, 0, 1, taps, 0, taps, taps)
     bias = made(np.zeros(groups * padded_channels(outs, x.itemsize), x.dtype), cleared=True)
     target = layout.flat_target(result, False)
-    _results(products, target, False, bias, x.dtype.type(-np.inf), plan, rows, len(a_rows), outs, size)
+    for first, count in blocks(groups, ins, outs, size, x.itemsize):
+        some = grads._replace(channels=count)
+        products = _gradient_products(x, signals, grad_out[first * grads.channel_stride :], some, size)
+        rows = Signals(groups, ins, 1, 1, count, 0, 0, 0, 0, 1, taps, 0, taps, taps)
+        _results(products, target[first * ins * taps :], False, groups * count, bias, x.dtype.type(-np.inf), plan, rows,
+                 -(-ins // ROWS) * ROWS, count, size)  # fmt: skip
+        products = None  # memory goes before more is taken
 
 
-def _signals(
-    sizes: Any, groups: int, channels: int, channels_last: bool, tiles: int, low: int, step: int, length: int
-) -> Signals:
-    """The rows of an image of an array (images, groups * channels, *sizes), in tiles."""
-    plane, all_channels = sizes[0] * sizes[1] * sizes[2], groups * channels
-    pixel, channel = (all_channels, 1) if channels_last else (1, plane)
-    return Signals(
-        groups, sizes[0] * sizes[1], 1, tiles, channels, channels * channel, all_channels * plane, sizes[2] * pixel,
-        channel, pixel, sizes[2], low, step, length,
-    )  # fmt: skip
+def _gradient_products(x: Any, signals: Signals, grad_out: Any, grads: Signals, size: int) -> Any:
+    """The spectra of a weight's gradient: sums over the pieces of all parts, one part after the other."""
+    ins, outs, products = signals.channels, grads.channels, None
+    a_rows = np.minimum(np.arange(-(-ins // ROWS) * ROWS), ins - 1)
+    for part in parts(signals, outs, size, x.itemsize):
+        count = part.signals.pieces
+        there = grads._replace(
+            outer_rows=part.signals.outer_rows, rows=part.signals.rows, tiles=part.signals.tiles,
+            low=part.tile * grads.step,
+        )  # fmt: skip
+        spectra, pitch = _spectra(x[part.signals.start(part.image, part.row) :], part.signals, size, 0.5)
+        beyond = MAX_VECTORS * lanes(x.itemsize)
+        w, w_pitch = _spectra(grad_out[there.start(part.image, part.row) :], there, size, 0.5 / size, beyond)
+        columns = np.arange(2 * count)
+        products = _products(
+            spectra, w, a_rows, _columns(columns, count, pitch, ins), _columns(columns, count, w_pitch, outs),
+            signals.groups, outs, size, products,
+        )  # fmt: skip
+        spectra = w = None  # memory goes before more is taken
+    return products
 
 
 def _columns(columns: Any, count: int, pitch: int, step: int) -> Any:
@@ -250,15 +251,11 @@ def _columns(columns: Any, count: int, pitch: int, step: int) -> Any:
     return columns // count * pitch + columns % count * step
 
 
-def _images_of_chunk(signals: Signals, outs: int, size: int, itemsize: int) -> int:
-    """Images whose spectra take about CHUNK_BYTES together."""
-    one = signals.rows * signals.tiles * (PARTS * signals.channels + 2 * outs) * signals.groups * size // 2 * itemsize
-    return max(1, CHUNK_BYTES // one)
-
-
-def _weight_spectra(weight: Any, groups: int, outs: int, ins: int, size: int) -> tuple[Any, int]:
-    weight = layout.read_only(weight)
-    taps = weight.size // (groups * outs * ins)
+def _weight_spectra(weight: Any, groups: int, block: Block, ins: int, size: int) -> tuple[Any, int]:
+    """Of a weight (O, C / groups, *K), and of a block of each group's output channels."""
+    first, outs = block
+    taps = weight[0, 0].size
+    weight = layout.read_only(weight[first:] if groups == 1 else weight)
     signals = Signals(groups, ins, 1, 1, outs, outs * ins * taps, 0, taps, ins * taps, 1, taps, 0, 0, taps)
     return _spectra(weight, signals, size, 0.5 / size, MAX_VECTORS * lanes(weight.itemsize))
 
@@ -290,10 +287,11 @@ def _products(
 
 
 def _results(
-    products: Any, out: Any, out_last: bool, bias: Any, floor: Any, plan: Any, signals: Signals, rows: int, outs: int,
-    size: int,
+    products: Any, out: Any, out_last: bool, all_channels: int, bias: Any, floor: Any, plan: Any, signals: Signals,
+    rows: int, outs: int, size: int,
 ) -> None:  # fmt: skip
     launch(
-        results_core, max(1, products.size >> TASK), products, out, out_last, bias, floor, roots(size, out.dtype),
-        roots(size // 2, out.dtype), plan.numbers, np.array(signals), rows, signals.groups, outs, size,
+        results_core, max(1, products.size >> TASK), products, out, out_last, all_channels, bias, floor,
+        roots(size, out.dtype), roots(size // 2, out.dtype), plan.numbers, np.array(signals), rows, signals.groups,
+        outs, size,
     )  # fmt: skip

@@ -89,13 +89,45 @@ def test_every_size_of_transforms(size, monkeypatch):
     fft_plan._size.cache_clear()
 
 
-def test_images_that_do_not_fit_together(monkeypatch):
-    """The spectra of some images at a time; weight gradients add up."""
-    made = arrays(np.float32, 5, 3, 4, 1, 300, 40, (0, 0), strategies.contiguous)
-    whole = fc.conv1d(*made[:3], algorithm="fft")
-    monkeypatch.setattr(fft, "CHUNK_BYTES", 1)
-    np.testing.assert_array_equal(fc.conv1d(*made[:3], algorithm="fft"), whole)
-    check(*made, np.float32)
+@pytest.mark.parametrize("arrange", ORDERS)
+@pytest.mark.parametrize("pieces", [1, 2, 5, 12, 40])
+def test_a_part_of_the_spectra_at_a_time(pieces, arrange, monkeypatch):
+    """Of some tiles of a row, of some rows of an image, of some images, and of some output channels."""
+    made = arrays(np.float32, 4, 3, 40, 1, 100, 40, (3, 9), arrange, (2, 3))
+    options = {"padding": ((0, 0), (0, 0), (3, 9)), "algorithm": "fft"}
+
+    def passes():
+        y = fc.conv3d(*made[:3], **options)
+        return y, fc.conv3d_backward_input(made[3], made[1], made[0].shape, **options)
+
+    whole, seen, real = passes(), [], fft_plan.parts
+    monkeypatch.setattr(fft_plan, "BLOCK_BYTES", 1)
+
+    def parts(signals, outs, size, itemsize):
+        bytes_of_one = fft_plan.PARTS * (signals.channels + outs) * size // 2 * itemsize
+        monkeypatch.setattr(fft_plan, "PART_BYTES", pieces * bytes_of_one)
+        found = real(signals, outs, size, itemsize)
+        seen.extend(part.signals.pieces for part in found)
+        return found
+
+    for module in (fft, fft_plan):
+        monkeypatch.setattr(module, "parts", parts)
+    for ours, expected in zip(passes(), whole, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    assert pieces // 2 < max(seen) <= pieces
+    check(*made, np.float32, padding=options["padding"])
+
+
+@pytest.mark.parametrize(("ins", "outs", "tiles"), [(3, 40, 50), (128, 128, 20), (256, 256, 100)])
+def test_every_part_meets_every_block_once(ins, outs, tiles):
+    signals = fft_plan.make_signals((1, 1, 9999), 2, 1, ins, False, tiles, 0, 200, 256)
+    found = list(fft_plan.steps(signals, outs, 256, 4, False))
+    blocks = fft_plan.blocks(1, ins, outs, 256, 4)
+    assert [first for first, _ in blocks] == [sum(count for _, count in blocks[:i]) for i in range(len(blocks))]
+    assert sum(count for _, count in blocks) == outs
+    parts = {(part.image, part.row, part.tile): part.signals.pieces for part, _ in found}
+    assert sum(parts.values()) == signals.pieces
+    assert len(set(found)) == len(found) == len(parts) * len(blocks)
 
 
 @pytest.mark.parametrize("groups", [1, 3])
