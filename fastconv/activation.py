@@ -21,7 +21,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, any shape
+    x : ndarray of float16, bfloat16, float32 or float64, any shape
         Input in any memory order; the result has the same order.
     out : ndarray of x's shape and dtype, optional
         Where to write the result; it is returned. ``out=x`` works in place.
@@ -71,7 +71,7 @@ def relu_backward(grad_out: Array, y: Array) -> Array:
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, any shape
+    grad_out : ndarray of float16, bfloat16, float32 or float64, any shape
         Gradient with respect to the result.
     y : ndarray of grad_out's shape and dtype
         Result of the forward pass, or its input: both are positive at the same places.
@@ -113,7 +113,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = No
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, any shape
+    x : ndarray of float16, bfloat16, float32 or float64, any shape
         Input in any memory order; the result has the same order.
     negative_slope : float, default 0.01
         Slope :math:`a` for negative elements.
@@ -165,7 +165,7 @@ def leaky_relu_backward(grad_out: Array, x: Array, negative_slope: float = 0.01)
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, any shape
+    grad_out : ndarray of float16, bfloat16, float32 or float64, any shape
         Gradient with respect to the result.
     x : ndarray of grad_out's shape and dtype
         Input of the forward pass (or, with a positive slope, its result).

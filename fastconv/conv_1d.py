@@ -36,7 +36,7 @@ def conv1d(
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, shape (N, C, L) or (C, L)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (N, C, L) or (C, L)
         Signals in any memory order, which the result has too.
     weight : ndarray of x's dtype, shape (O, C // groups, K), or PackedWeight
         One kernel per output channel, or what :func:`pack` made of it.
@@ -89,7 +89,7 @@ def conv1d_backward(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OL) or (O, OL)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OL) or (O, OL)
         Gradient with respect to the result.
     x : ndarray of grad_out's dtype, shape (N, C, L) or (C, L)
         Input of the forward pass.
@@ -137,7 +137,7 @@ def conv1d_backward_input(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OL) or (O, OL)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OL) or (O, OL)
         Gradient with respect to the result.
     weight : ndarray of grad_out's dtype, shape (O, C // groups, K)
         Weight of the forward pass.
@@ -184,7 +184,7 @@ def conv1d_backward_weight(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OL) or (O, OL)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OL) or (O, OL)
         Gradient with respect to the result.
     x : ndarray of grad_out's dtype, shape (N, C, L) or (C, L)
         Input of the forward pass.

@@ -38,7 +38,7 @@ def conv2d(
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, shape (N, C, H, W) or (C, H, W)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (N, C, H, W) or (C, H, W)
         Images in any memory order. The result has the same order, so that ``images.transpose(0, 3, 1, 2)`` of
         channels-last images is used without a copy and gives channels-last results. float16 (and bfloat16 of
         ``ml_dtypes``) is summed in float32, and the result is rounded once.
@@ -134,7 +134,7 @@ def conv2d_backward(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OH, OW) or (O, OH, OW)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OH, OW) or (O, OH, OW)
         Gradient with respect to the result. Where the forward pass had ``activation="relu"``, pass
         ``relu_backward(grad_out, y)``.
     x : ndarray of grad_out's dtype, shape (N, C, H, W) or (C, H, W)
@@ -197,7 +197,7 @@ def conv2d_backward_input(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OH, OW) or (O, OH, OW)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OH, OW) or (O, OH, OW)
         Gradient with respect to the result.
     weight : ndarray of grad_out's dtype, shape (O, C // groups, KH, KW)
         Weight of the forward pass.
@@ -256,7 +256,7 @@ def conv2d_backward_weight(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OH, OW) or (O, OH, OW)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OH, OW) or (O, OH, OW)
         Gradient with respect to the result.
     x : ndarray of grad_out's dtype, shape (N, C, H, W) or (C, H, W)
         Input of the forward pass.

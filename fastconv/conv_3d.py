@@ -36,7 +36,7 @@ def conv3d(
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, shape (N, C, D, H, W) or (C, D, H, W)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (N, C, D, H, W) or (C, D, H, W)
         Volumes in any memory order, which the result has too.
     weight : ndarray of x's dtype, shape (O, C // groups, KD, KH, KW), or PackedWeight
         One kernel per output channel, or what :func:`pack` made of it.
@@ -89,7 +89,7 @@ def conv3d_backward(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OD, OH, OW) or (O, OD, OH, OW)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OD, OH, OW) or (O, OD, OH, OW)
         Gradient with respect to the result.
     x : ndarray of grad_out's dtype, shape (N, C, D, H, W) or (C, D, H, W)
         Input of the forward pass.
@@ -137,7 +137,7 @@ def conv3d_backward_input(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OD, OH, OW) or (O, OD, OH, OW)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OD, OH, OW) or (O, OD, OH, OW)
         Gradient with respect to the result.
     weight : ndarray of grad_out's dtype, shape (O, C // groups, KD, KH, KW)
         Weight of the forward pass.
@@ -186,7 +186,7 @@ def conv3d_backward_weight(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OD, OH, OW) or (O, OD, OH, OW)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OD, OH, OW) or (O, OD, OH, OW)
         Gradient with respect to the result.
     x : ndarray of grad_out's dtype, shape (N, C, D, H, W) or (C, D, H, W)
         Input of the forward pass.

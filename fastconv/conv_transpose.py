@@ -35,7 +35,7 @@ def conv_transpose1d(
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, shape (N, C, L) or (C, L)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (N, C, L) or (C, L)
         Signals in any memory order, which the result has too.
     weight : ndarray of x's dtype, shape (C, O // groups, K)
         One kernel per input channel.
@@ -84,7 +84,7 @@ def conv_transpose1d_backward(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OL) or (O, OL)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OL) or (O, OL)
         Gradient with respect to the result.
     x : ndarray of grad_out's dtype, shape (N, C, L) or (C, L)
         Input of the forward pass.
@@ -139,7 +139,7 @@ def conv_transpose2d(
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, shape (N, C, H, W) or (C, H, W)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (N, C, H, W) or (C, H, W)
         Images in any memory order, which the result has too.
     weight : ndarray of x's dtype, shape (C, O // groups, KH, KW)
         One kernel per input channel.
@@ -223,7 +223,7 @@ def conv_transpose2d_backward(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OH, OW) or (O, OH, OW)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OH, OW) or (O, OH, OW)
         Gradient with respect to the result.
     x : ndarray of grad_out's dtype, shape (N, C, H, W) or (C, H, W)
         Input of the forward pass.
@@ -279,7 +279,7 @@ def conv_transpose3d(
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, shape (N, C, D, H, W) or (C, D, H, W)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (N, C, D, H, W) or (C, D, H, W)
         Volumes in any memory order, which the result has too.
     weight : ndarray of x's dtype, shape (C, O // groups, KD, KH, KW)
         One kernel per input channel.
@@ -328,7 +328,7 @@ def conv_transpose3d_backward(
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (N, O, OD, OH, OW) or (O, OD, OH, OW)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (N, O, OD, OH, OW) or (O, OD, OH, OW)
         Gradient with respect to the result.
     x : ndarray of grad_out's dtype, shape (N, C, D, H, W) or (C, D, H, W)
         Input of the forward pass.

@@ -38,7 +38,7 @@ def linear(
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64, shape (..., in_features)
+    x : ndarray of float16, bfloat16, float32 or float64, shape (..., in_features)
         Inputs; any number of leading axes, also none.
     weight : ndarray of x's dtype, shape (out_features, in_features), or PackedWeight
         One row per output. Where it stays the same for many calls, :func:`pack` prepares it once.
@@ -114,7 +114,7 @@ def linear_backward(grad_out: Array, x: Array, weight: Array) -> LinearGrads:
 
     Parameters
     ----------
-    grad_out : ndarray of float16, float32 or float64, shape (..., out_features)
+    grad_out : ndarray of float16, bfloat16, float32 or float64, shape (..., out_features)
         Gradient with respect to the result. Where the forward pass had ``activation="relu"``, pass
         ``relu_backward(grad_out, y)``.
     x : ndarray of grad_out's dtype, shape (..., in_features)

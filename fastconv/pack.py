@@ -51,7 +51,7 @@ def pack(
 
     Parameters
     ----------
-    weight : ndarray of float16, float32 or float64, shape (O, C // groups, \*K) or (out_features, in_features)
+    weight : ndarray of float16, bfloat16, float32 or float64, shape (O, C // groups, \*K) or (out, in)
         Kernels of a convolution with one, two or three axes, or the weight of a dense layer. Later changes of this
         array do not count.
     stride, dilation : int or tuple of int, default 1

@@ -146,9 +146,6 @@ def _start(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-Word = tuple[int, int | None]  # a number, or an offset and its buffer
-
-
 def _words(run: Run) -> tuple[_Memory, list[tuple[Any, tuple[Any, ...], list[Any]]]]:
     """For each step the kernel, its arguments' types, and what they are: numbers, or places with sizes."""
     memory = _Memory(run)

@@ -18,7 +18,7 @@ LEAST_TAPS = 16  # of a kernel, below which direct sums are always faster
 TO_SPECTRUM, FROM_SPECTRUM, COMPLEX, PRODUCT = 2.4, 1.1, 0.12, 0.0105
 PIXELS_IN_LANES = 1 / 3  # of the lanes are used where channels are few
 PARTS = 3  # of a spectrum: re, im, -re
-PART_BYTES = 7 << 20  # of the spectra of a part of the signals, and of what becomes of them
+PART_BYTES = 6 << 20  # of the spectra of a part of the signals, and of what becomes of them
 BLOCK_BYTES = 8 << 20  # of the spectra of a block of the weight, or of what becomes its gradient
 MARGIN = 0.7  # of the time of direct sums that transforms may take
 
