@@ -40,9 +40,13 @@ class Window(NamedTuple):
         return _packed(self)
 
 
-def is_dense_3x3(window: Window) -> bool:
-    """Whether the kernel is 3x3, of stride and dilation 1: what Winograd's algorithm here is for."""
-    return (window.kernel_size, window.stride, window.dilation) == ((1, 3, 3), (1, 1, 1), (1, 1, 1))
+LARGEST_KERNEL, LARGEST_DILATION = 15, 16  # on an axis, that Winograd's algorithm is made for
+
+
+def is_tileable(window: Window) -> bool:
+    """Whether Winograd's algorithm is made for it: steps of 1, and kernels that extend along the last two axes."""
+    small = max(window.kernel_size) <= LARGEST_KERNEL and max(window.dilation) <= LARGEST_DILATION
+    return small and window.stride == (1, 1, 1) and window.kernel_size[1:] != (1, 1)
 
 
 LONGEST_ROW = 2**15  # elements of the longest kernel that Fourier transforms are made for

@@ -58,9 +58,10 @@ def conv2d(
     activation : {None, "relu"}, default None
         Applied to the result while it is written.
     algorithm : {"auto", "direct", "winograd", "fft"}, default "auto"
-        How to compute. "direct" sums the products as the formula says. "winograd" computes 16 results of a 3x3 kernel
-        of stride and dilation 1 from 36 products instead of 144 [2]_; a result's error then depends on all inputs near
-        it (float32, standard-normal data, 512 channels: below 3e-5 of the largest result). "fft" multiplies Fourier
+        How to compute. "direct" sums the products as the formula says. "winograd" computes 16 results of 3x3 taps from
+        36 products instead of 144 [2]_, with larger kernels as sums of such parts; it is for a stride of 1, and a
+        result's error depends on all inputs near it (float32, standard-normal data, 512 channels: below 3e-5 of the
+        largest result). "fft" multiplies Fourier
         transforms of pieces of the input with those of the kernels [3]_; it is for kernels along the last axis, of
         stride and dilation 1, and errs as "winograd" does. "auto" is the fastest of them for the kernel, the image's
         size and the channels.

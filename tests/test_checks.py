@@ -454,9 +454,9 @@ CASES = [
                 "padding ((0, 0), (0, 0))",
             ),
             (
-                {"algorithm": "winograd", "dilation": 2, "padding": 2},
-                "it is for 3x3 kernels of stride and dilation 1, "
-                "got kernel_size (3, 3), stride (1, 1), dilation (2, 2)",
+                {"algorithm": "winograd", "dilation": 17, "padding": 17},
+                "it is for kernels of up to 15 elements on an axis, more than one on the last two axes together, of "
+                "stride 1 and dilation up to 16, got kernel_size (3, 3), stride (1, 1), dilation (17, 17)",
             ),
         )
     ),
@@ -490,7 +490,8 @@ CASES = [
         fc.pack,
         {"algorithm": "winograd", "stride": 2},
         ValueError,
-        'algorithm "winograd" cannot serve these arguments: it is for 3x3 kernels of stride and dilation 1, '
+        'algorithm "winograd" cannot serve these arguments: it is for kernels of up to 15 elements on an axis, more '
+        "than one on the last two axes together, of stride 1 and dilation up to 16, "
         "got kernel_size (3, 3), stride (2, 2), dilation (1, 1)",
     ),
     (

@@ -39,6 +39,7 @@ LAYERS = {  # in channels, out channels, kernel, groups, stride
     "Winograd, pieces of odd size": (70, 50, 3, 1, 1),
     "Winograd, no divisor": (149, 70, 3, 1, 1),
     "Winograd, groups": (32, 48, 3, 2, 1),
+    "Winograd, four parts": (40, 70, 5, 1, 1),
     "depthwise": (40, 80, 3, 40, 2),
 }
 

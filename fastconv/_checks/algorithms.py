@@ -7,7 +7,7 @@ from typing import Any
 from fastconv._checks.arrays import array
 from fastconv._checks.numbers import integer, integers, option
 from fastconv._checks.windows import convolution
-from fastconv._window import LONGEST_ROW, Window, is_dense_3x3, is_row
+from fastconv._window import LARGEST_DILATION, LARGEST_KERNEL, LONGEST_ROW, Window, is_row, is_tileable
 
 ALGORITHMS = ("auto", "direct", "winograd", "fft")
 
@@ -22,10 +22,11 @@ def algorithm(value: Any, window: Window, rank: int) -> None:
             f"the last axis, of stride and dilation 1 and without padding on other axes, got {_steps(window, rank)}, "
             f"padding {padding}"
         )
-    if value == "winograd" and not is_dense_3x3(window):
+    if value == "winograd" and not is_tileable(window):
         raise ValueError(
-            'algorithm "winograd" cannot serve these arguments: it is for 3x3 kernels of stride and dilation 1, got '
-            f"{_steps(window, rank)}"
+            f'algorithm "winograd" cannot serve these arguments: it is for kernels of up to {LARGEST_KERNEL} elements '
+            f"on an axis, more than one on the last two axes together, of stride 1 and dilation up to "
+            f"{LARGEST_DILATION}, got {_steps(window, rank)}"
         )
 
 

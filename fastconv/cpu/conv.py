@@ -36,6 +36,7 @@ from fastconv.cpu.weights import (
     segment_of,
     segments_of,
 )
+from fastconv.cpu.winograd_plan import chosen
 
 CHUNK = 32 * ROWS  # pixels whose tiles wait for their epilogue: 48 KiB of float32
 AHEAD = 8  # rows of the weight that are prefetched ahead of their use
@@ -224,7 +225,7 @@ def _convolve(
     floor = x.dtype.type(0 if relu else -np.inf)
     pass_ = "backward_input" if backward else "forward"
     size = transform_size(pass_, algorithm, window, channels, out_channels, groups, x.itemsize)
-    if size or winograd.chosen(algorithm, window, backward, channels, out_channels):
+    if size or chosen(algorithm, window, backward, channels, out_channels):
         lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
         operands = (lanes_bias, floor, result, channels_last, window, backward, groups)
         if size:

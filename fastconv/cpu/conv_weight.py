@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu import fft, layout, winograd, winograd_weight
+from fastconv.cpu import fft, layout, winograd_weight
 from fastconv.cpu._jit import flushing, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.conv_weight_order import lane_offsets, make_problem, order_row, weight_order_core
@@ -27,6 +27,7 @@ from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
 from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_header
 from fastconv.cpu.pointers import advance, aligned, copy, pointer
 from fastconv.cpu.weights import block_lanes, padded_channels
+from fastconv.cpu.winograd_plan import chosen
 from fastconv.cpu.winograd_weight import LEAST_CHANNELS
 
 CHAIN = 384  # pixels of one chain
@@ -196,7 +197,7 @@ def conv_backward_weight(
     size = transform_size("backward_weight", algorithm, window, in_channels, out_channels, groups, x.itemsize)
     if size:
         fft.weight_gradient(*args, size)
-    elif winograd.chosen(algorithm, window, False, in_channels, out_channels, LEAST_CHANNELS):
+    elif chosen(algorithm, window, False, in_channels, out_channels, LEAST_CHANNELS):
         winograd_weight.weight_gradient(*args)
     else:
         _weight_gradient(*args)

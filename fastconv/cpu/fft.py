@@ -28,7 +28,7 @@ from fastconv.cpu.panel import SLACK
 from fastconv.cpu.plan import DEPTH, WORK, Reading, make_plan
 from fastconv.cpu.vector import load, store_first
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
-from fastconv.cpu.winograd import mirrored
+from fastconv.cpu.winograd_plan import mirrored
 
 AHEAD = 4  # rows of W that are prefetched ahead of their use
 FILL = 128  # elements of a signal that are moved before those of the next one

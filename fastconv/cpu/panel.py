@@ -40,20 +40,21 @@ def read_box(reader, plan, phase, box, group):
     """Where the box's first window starts in memory, after filling the panel if there is one."""
     header, (n, d, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
     z, y, x = box.d * d.stride + d.low, box.h * h.stride + h.low, box.w * w.stride + w.low
-    source = advance(reader.source, group * header.channels * header.given + box.n * n.given)
+    source = advance(reader.source, group * header.channels * header.given)
     if header.in_place:
-        return advance(source, z * d.given + y * h.given + x * w.given)
+        return advance(source, box.n * n.given + z * d.given + y * h.given + x * w.given)
     panel = aligned(pointer(reader.panel, 0))
     height, width = panel_extent(h, box.height), panel_extent(w, box.width)
-    top, bottom = _inside(y, h, height)
     left, right = _inside(x, w, width)
     for i in range(box.images):
+        image, shift = (box.n + i) // n.stride, (box.n + i) % n.stride
+        top, bottom = _inside(y + shift, h, height)
         for k in range(panel_extent(d, box.depth)):
-            here = advance(source, i * n.given + (z + k * d.unit) * d.given)
+            here = advance(source, image * n.given + (z + k * d.unit) * d.given)
             there = advance(panel, i * n.pitch + k * d.pitch)
             low, high = (top, bottom) if 0 <= z + k * d.unit < d.size and left < right else (height, height)
             if low < high:
-                _fill_plane(here, there, reader, plan, phase, y, x, low, high, left, right)
+                _fill_plane(here, there, reader, plan, phase, y + shift, x, low, high, left, right)
             for c in range(header.channels if header.planar else 1):
                 plane = advance(there, c * header.pitch)
                 clear(plane, low * h.pitch)

@@ -71,6 +71,7 @@ class Reading(NamedTuple):
     pixels: bool = False  # plane by plane, the images side by side, pixels along the lanes
     beyond: bool = False  # by whole vectors that may reach beyond the input: never in place
     most: int = BOX_PIXELS  # grid pixels of a box
+    shifts: int = 1  # every image counts so many times, each time from its next row on
 
 
 class Plan(NamedTuple):
@@ -112,11 +113,13 @@ def _plan_phase(
     planar = reading.planar or reading.pixels
     in_place = (planar or reading.channels_last) and not reading.beyond and not any(axis.is_padded() for axis in axes)
     depth, height, width = axes
+    images *= reading.shifts
     box = _box(max(images, 1), depth, height, width, max(channels, 1) * itemsize, reading.most)
     lengths = tuple(axis.extent(part) for axis, part in zip(axes, box[1:], strict=True))
     given = _pitches(tuple(axis.size for axis in axes), channels * groups, reading.channels_last)
     pitch = given if in_place else _panel_pitches(box[0], lengths, channels, itemsize, reading)
-    n = Axis(count=images, box=box[0], parts=-(-images // box[0]), given=given[0], pitch=pitch[0])
+    parts = -(-images // box[0])
+    n = Axis(count=images, stride=reading.shifts, box=box[0], parts=parts, given=given[0], pitch=pitch[0])
     placed = [
         _place(axis, part, there, here, in_place)
         for axis, part, there, here in zip(axes, box[1:], given[1:4], pitch[1:4], strict=True)

@@ -10,6 +10,7 @@ worst; of all pairs of eighths these two were the best, and the number of operat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -18,6 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastconv.cpu._jit import inlined
 from fastconv.cpu.vector_ir import INDEX, Emitter
 
 POINTS = (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2))
@@ -112,24 +114,27 @@ def _opposite_pairs(rows: Matrix) -> list[tuple[int, int]]:
 
 
 def make_transform(matrix: Matrix) -> Any:
-    """The product M X Mᵀ for one vector of channels: with i, j, k, l from 0 to the sizes of ``matrix``
+    """``transform(plane, ...)``: the product M X Mᵀ for one vector of channels, with i, j, k, l from 0 on
 
-    target[i * to_row + j * to_column] = sum over k, l of M[i, k] * M[j, l] * source[k * row + l * column]
+        target[i * to_row + j * to_column] = sum over k, l of M[i, k] * M[j, l] * source[k * row + l * column]
+
+    or, unless ``plane``, M x for a row: both its distances are those of rows and of columns together, one of them 0.
     """
+    on_plane, on_row = _make_transform(matrix, _emit_plane), _make_transform(matrix, _emit_row)
 
+    def transform(plane, source, row, column, target, to_row, to_column):  # type: ignore[no-untyped-def]
+        if plane:
+            on_plane(source, row, column, target, to_row, to_column)
+        else:
+            on_row(source, row, column, target, to_row, to_column)
+
+    return inlined(transform)
+
+
+def _make_transform(matrix: Matrix, emit_code: Callable[..., None]) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit = Emitter(context, builder, signature.args[0].dtype)
-        source, row, column, target, to_row, to_column = args
-        apply, size = _Linear(emit, matrix), range(len(matrix[0]))
-
-        def at(address: Any, i: int, row: Any, j: int, column: Any) -> Any:
-            down, across = (builder.mul(pitch, ir.Constant(INDEX, k)) for k, pitch in ((i, row), (j, column)))
-            return builder.gep(address, [builder.add(down, across)])
-
-        columns = [apply([emit.load(at(source, k, row, l, column)) for k in size]) for l in size]
-        for i in range(len(matrix)):
-            for j, value in enumerate(apply([done[i] for done in columns])):
-                emit.store(value, at(target, i, to_row, j, to_column))
+        emit_code(emit, _Linear(emit, matrix), len(matrix[0]), len(matrix), *args)
         return context.get_dummy_value()
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -139,6 +144,29 @@ def make_transform(matrix: Matrix) -> Any:
         return types.void(source, types.intp, types.intp, target, types.intp, types.intp), codegen
 
     return transform
+
+
+def _emit_plane(
+    emit: Emitter, apply: _Linear, size: int, results: int, source: Any, row: Any, column: Any, target: Any,
+    to_row: Any, to_column: Any,
+) -> None:  # fmt: skip
+    columns = [apply([emit.load(_at(emit, source, k, row, l, column)) for k in range(size)]) for l in range(size)]
+    for i in range(results):
+        for j, value in enumerate(apply([done[i] for done in columns])):
+            emit.store(value, _at(emit, target, i, to_row, j, to_column))
+
+
+def _emit_row(
+    emit: Emitter, apply: _Linear, size: int, results: int, source: Any, row: Any, column: Any, target: Any,
+    to_row: Any, to_column: Any,
+) -> None:  # fmt: skip
+    for j, value in enumerate(apply([emit.load(_at(emit, source, k, row, k, column)) for k in range(size)])):
+        emit.store(value, _at(emit, target, j, to_row, j, to_column))
+
+
+def _at(emit: Emitter, address: Any, i: int, row: Any, j: int, column: Any) -> Any:
+    down, across = (emit.builder.mul(pitch, ir.Constant(INDEX, k)) for k, pitch in ((i, row), (j, column)))
+    return emit.builder.gep(address, [emit.builder.add(down, across)])
 
 
 transform_input = make_transform(input_matrix())

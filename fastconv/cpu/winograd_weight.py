@@ -1,14 +1,17 @@
-"""The weight gradient of 3x3 kernels by Winograd's F(3x3, 4x4): tiles of grad_out are the kernels, 4x4 each.
+"""The weight gradient by Winograd's F(3x3, 4x4): tiles of grad_out are the kernels, 4x4 each.
 
-    S[k][in_channel, out_channel] = sum over tiles of V[k][tile, in_channel] * W[k][tile, out_channel]
+    S[k][(part, in_channel), out_channel]
+        = sum over tiles of V[k][tile, (part, in_channel)] * W[k][tile, out_channel]
 
-V are tiles of the input, the same as in the forward pass, W transformed tiles of grad_out; S becomes the gradients.
-Where all of S fits into the L2 cache it collects the tiles of many boxes, else every box's part is transformed and
-added up. Sums run over the boxes of a slice in their order and over the slices in theirs: the shape decides both.
+V are tiles of the input for the parts of kernels, the same as in the forward pass, W transformed tiles of grad_out; S
+becomes the gradients. Where all of S fits into the L2 cache it collects the tiles of many boxes, else every box's part
+is transformed and added up. Sums run over the boxes of a slice in their order and over the slices in theirs: the shape
+decides both.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,24 +20,27 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import flushing, inlined, internal, launch, made
+from fastconv.cpu._target import lanes
 from fastconv.cpu.epilogue import make_target, store_tile
-from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, copy, lanes, lanes_at, pointer, tile
+from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
+from fastconv.cpu.pointers import advance, aligned, copy, lanes_at, pointer
 from fastconv.cpu.weights import block_lanes, make_lanes
-from fastconv.cpu.winograd import (
-    BOX_BYTES,
-    PRODUCTS,
-    SMALL_BOX_BYTES,
+from fastconv.cpu.winograd import make_transform_box, tiles_of, transform_input_box
+from fastconv.cpu.winograd_plan import (
     STEP,
-    TAPS,
+    box_tiles,
     even_piece,
-    make_transform_box,
+    first_tap,
+    make_shape,
+    one_part,
+    reading_of,
+    shape_of,
+    tap_with_zeros,
     tile_window,
-    tiles_of,
-    transform_input_box,
 )
-from fastconv.cpu.winograd_transforms import SIZE, transform_grad, transform_weight
+from fastconv.cpu.winograd_transforms import transform_grad, transform_weight
 
 LEAST_CHANNELS = 16  # on both sides, below which direct sums are faster
 AHEAD = 8  # tiles of W that are prefetched ahead of their use
@@ -48,6 +54,7 @@ transform_grad_box = make_transform_box(transform_grad)
 class Problem(NamedTuple):
     """Sizes: channels are per group, and read in pieces."""
 
+    shape: Any
     groups: Any
     in_channels: Any
     out_channels: Any
@@ -66,47 +73,48 @@ class Work(NamedTuple):
     tiles_pitch: Any
     grads: Any  # W[k][tile][out_channel], for a piece of out_channels
     grads_pitch: Any
-    sums: Any  # S[k][in_channel][lane] for a piece of in_channels and a block of lanes, or for all of them
+    sums: Any  # S[k][part, in_channel][lane] for a piece of in_channels and a block of lanes, or for all of them
     sums_pitch: Any
-    results: Any  # [in_channel, tap][lane] for a piece of in_channels and one vector of lanes
+    results: Any  # [in_channel, tap][lane] for a piece of in_channels and one vector of lanes, of kernels with zeros
     pixels: Any  # see store_tile
     planes: Any
     zeros: Any
-    rows: Any  # offsets of in_channels in V
+    rows: Any  # offsets of (part, in_channel) in V
     tile_rows: Any  # of tiles in V
     grad_rows: Any  # and in W
 
 
 @inlined
-def _make_problem(grad_weight, grid, grad_grid, order, groups, in_channels, out_channels):
+def _make_problem(grad_weight, grid, grad_grid, order, shape, groups, in_channels, out_channels):
     there = pointer(grad_weight, 0)
     piece, grad_piece = phase_header(grid, 0).channels, phase_header(grad_grid, 0).channels
     lanes, grad_pieces = make_lanes(grad_piece, lanes_at(there)), out_channels // grad_piece
     target = make_target(there, False, groups * out_channels, order, 0)
     return Problem(
-        groups, in_channels, out_channels, in_channels // piece, piece, grad_pieces, lanes, grad_pieces * lanes.vectors,
-        target,
+        make_shape(shape), groups, in_channels, out_channels, in_channels // piece, piece, grad_pieces, lanes,
+        grad_pieces * lanes.vectors, target,
     )  # fmt: skip
 
 
 @internal
 def _make_work(grad_weight, problem, tiles, keep):
     width, block, dtype = problem.lanes.width, MAX_VECTORS * problem.lanes.width, grad_weight.dtype
-    height = (problem.piece + ROWS - 1) // ROWS * ROWS
+    products, summands = problem.shape.products, problem.shape.parts * problem.piece
+    height = (summands + ROWS - 1) // ROWS * ROWS
     regions = problem.grad_pieces * problem.lanes.blocks * problem.pieces if keep else 1
-    # The extra vectors keep products from sharing few sets of L1.
-    tiles_pitch, grads_pitch = tiles * problem.piece + width, tiles * problem.lanes.row + width
-    sums_pitch, pixels = height * block + width, TAPS * problem.piece
+    # The extra vectors keep products from sharing few sets of L1, and take what the last transform spills.
+    tiles_pitch, grads_pitch = tiles * summands + width, tiles * problem.lanes.row + width
+    sums_pitch, pixels = height * block + width, problem.shape.taps * problem.piece
     work = Work(
-        np.empty(problem.pieces * PRODUCTS * tiles_pitch + SLACK, dtype), tiles_pitch,
-        np.empty(PRODUCTS * grads_pitch + SLACK, dtype), grads_pitch,
-        np.empty(regions * PRODUCTS * sums_pitch + SLACK, dtype), sums_pitch,
+        np.empty(problem.pieces * products * tiles_pitch + SLACK, dtype), tiles_pitch,
+        np.empty(products * grads_pitch + SLACK, dtype), grads_pitch,
+        np.empty(regions * products * sums_pitch + SLACK, dtype), sums_pitch,
         np.empty((pixels + width) * width + SLACK, dtype), np.arange(0, (pixels + width) * width, width),
         np.empty(width, np.int64), np.zeros(width, dtype), np.empty(height, np.int64),
-        np.arange(tiles) * problem.piece, np.arange(tiles) * problem.lanes.row,
+        np.arange(tiles) * summands, np.arange(tiles) * problem.lanes.row,
     )  # fmt: skip
     for i in range(height):  # rows beyond the last channel repeat it
-        work.rows[i] = min(i, problem.piece - 1)
+        work.rows[i] = min(i, summands - 1)
     return work
 
 
@@ -114,14 +122,14 @@ def _make_work(grad_weight, problem, tiles, keep):
 @flushing
 def winograd_sums_core(
     worker, workers, x, x_last, grad_out, grad_last, sums, grad_weight, floor, grid, tables, grad_grid, grad_tables,
-    order, groups, in_channels, out_channels, slices, keep,
+    order, shape, groups, in_channels, out_channels, slices, keep,
 ):  # fmt: skip
     """Every slice's gradient for every group; straight to the gradient where ``sums`` is empty."""
-    problem = _make_problem(grad_weight, grid, grad_grid, order, groups, in_channels, out_channels)
+    problem = _make_problem(grad_weight, grid, grad_grid, order, shape, groups, in_channels, out_channels)
     reader = make_reader(x, x_last, grid, tables, 0)
     grad_reader = make_reader(grad_out, grad_last, grad_grid, grad_tables, 0)
     header, pieces = phase_header(grid, 0), problem.grad_pieces
-    work = _make_work(grad_weight, problem, header.box_pixels, keep)
+    tiles, work = problem.shape, _make_work(grad_weight, problem, header.box_pixels * problem.shape.dilation, keep)
     items = slices * groups
     splits = 1 if items % workers == 0 or items >= 4 * workers else min(pieces, workers)
     for item in range(worker, items * splits, workers):
@@ -130,16 +138,18 @@ def winograd_sums_core(
         for index in range(start, stop):
             box = box_at(grid, 0, index)
             transform_input_box(
-                work.tiles, work.tiles_pitch, problem.piece, reader, grid, group * problem.pieces, problem.pieces, box
-            )
+                work.tiles, work.tiles_pitch, tiles.parts * problem.piece, tiles, reader, grid, group * problem.pieces,
+                problem.pieces, box,
+            )  # fmt: skip
             for g in range(split * pieces // splits, (split + 1) * pieces // splits):
                 transform_grad_box(
-                    work.grads, work.grads_pitch, problem.lanes.row, grad_reader, grad_grid, group * pieces + g, 1, box
-                )
+                    work.grads, work.grads_pitch, problem.lanes.row, one_part(tiles), grad_reader, grad_grid,
+                    group * pieces + g, 1, box,
+                )  # fmt: skip
                 for part in range(problem.pieces * problem.lanes.blocks):
-                    region = (g * problem.pieces * problem.lanes.blocks + part) * PRODUCTS * work.sums_pitch
+                    region = (g * problem.pieces * problem.lanes.blocks + part) * tiles.products * work.sums_pitch
                     into = advance(aligned(pointer(work.sums, 0)), region if keep else 0)
-                    _add_box(work, problem, part, tiles_of(box), into, keep and index > start)
+                    _add_box(work, problem, part, tiles_of(box) * tiles.dilation, into, keep and index > start)
                     if not keep or index == stop - 1:
                         _finish(work, problem, sums, item // splits, g, part, into, floor, not keep and index > start)
 
@@ -147,13 +157,14 @@ def winograd_sums_core(
 @internal
 def _add_box(work, problem, part, count, into, accumulate):
     """S of a piece of in_channels and a block of lanes, plus ``count`` tiles."""
+    products = problem.shape.products
     p, block = part // problem.lanes.blocks, part % problem.lanes.blocks
     lane, pitch, _ = block_lanes(problem.lanes, block)
     tiles, grads = aligned(pointer(work.tiles, 0)), advance(aligned(pointer(work.grads, 0)), lane)
-    for k in range(PRODUCTS):
-        a = advance(tiles, (p * PRODUCTS + k) * work.tiles_pitch)
+    for k in range(products):
+        a = advance(tiles, (p * products + k) * work.tiles_pitch)
         b, c = advance(grads, k * work.grads_pitch), advance(into, k * work.sums_pitch)
-        for i in range(0, problem.piece, ROWS):
+        for i in range(0, problem.shape.parts * problem.piece, ROWS):
             tile(
                 pitch // problem.lanes.width, count, a, pointer(work.rows, i), pointer(work.tile_rows, 0), b,
                 pointer(work.grad_rows, 0), AHEAD * problem.lanes.row, advance(c, i * pitch), pitch, accumulate,
@@ -165,20 +176,22 @@ def _finish(work, problem, sums, item, g, part, into, floor, accumulate):
     """The gradients of a piece of in_channels and a block of lanes: to a slice's sums, or to the gradient."""
     p, block = part // problem.lanes.blocks, part % problem.lanes.blocks
     lane, pitch, channels = block_lanes(problem.lanes, block)
-    width, pixels = problem.lanes.width, TAPS * problem.piece
+    shape, width, pixels = problem.shape, problem.lanes.width, problem.shape.taps * problem.piece
     results = aligned(pointer(work.results, 0))
     for v in range(0, channels, width):
-        for c in range(problem.piece):
+        for row in range(shape.parts * problem.piece):
+            part, c = row // problem.piece, row % problem.piece
             transform_weight(
-                advance(into, c * pitch + v), SIZE * work.sums_pitch, work.sums_pitch,
-                advance(results, TAPS * c * width), 3 * width, width,
+                shape.row > 0, advance(into, row * pitch + v), shape.row * work.sums_pitch, work.sums_pitch,
+                advance(results, (c * shape.taps + first_tap(shape, part)) * width),
+                shape.down * shape.row_taps * width, shape.across * width,
             )  # fmt: skip
         vector = g * problem.lanes.vectors + (lane + v) // width
         if sums.size == 0:
             _store(work, problem, item * problem.out_channels + g * problem.lanes.channels + lane + v,
-                   min(width, channels - v), pixels, p * pixels, floor)  # fmt: skip
+                   min(width, channels - v), p * problem.piece, floor)  # fmt: skip
         else:
-            offset = ((item * problem.vectors + vector) * problem.in_channels * TAPS + p * pixels) * width
+            offset = ((item * problem.vectors + vector) * problem.in_channels + p * problem.piece) * shape.taps * width
             there = pointer(sums, offset)
             if accumulate:
                 for q in range(pixels * width):
@@ -188,40 +201,54 @@ def _finish(work, problem, sums, item, g, part, into, floor, accumulate):
 
 
 @internal
-def _store(work, problem, channel, channels, count, first, floor):
-    """``count`` results [in_channel, tap][lane] to the gradient's rows from ``channel`` on."""
-    for c in range(problem.lanes.width):
+def _store(work, problem, channel, channels, first, floor):
+    """Results [in_channel, tap][lane], from in_channel ``first`` on, to the gradient's rows from ``channel`` on."""
+    width, shape, planes = problem.lanes.width, problem.shape, pointer(work.planes, 0)
+    taps = problem.target.plane // problem.in_channels
+    for c in range(width):
         work.planes[c] = c * problem.target.plane if c < channels else -1
     results = aligned(pointer(work.results, 0))
+    if taps < shape.taps:  # without the kernels' zeros
+        for c in range(problem.piece):
+            for tap in range(taps):
+                there = advance(results, (c * taps + tap) * width)
+                here = advance(results, (c * shape.taps + tap_with_zeros(shape, tap)) * width)
+                for q in range(width):
+                    there[q] = here[q]
+    count = taps * problem.piece
     store_tile(
-        results, problem.lanes.width, count, problem.target, 0, channel, channels, pointer(work.zeros, 0), floor, first,
-        pointer(work.planes, 0), pointer(work.pixels, 0), advance(results, count * problem.lanes.width),
+        results, width, count, problem.target, 0, channel, channels, pointer(work.zeros, 0), floor, first * taps,
+        planes, pointer(work.pixels, 0), advance(results, count * width),
     )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------- to the weight
 @flushing
 def winograd_order_core(
-    worker, workers, sums, grad_weight, floor, grid, grad_grid, order, groups, in_channels, out_channels, slices
+    worker, workers, sums, grad_weight, floor, grid, grad_grid, order, shape, groups, in_channels, out_channels, slices
 ):
-    """The slices' gradients, added up in their order and moved to grad_weight (O, C / groups, 3, 3)."""
-    problem = _make_problem(grad_weight, grid, grad_grid, order, groups, in_channels, out_channels)
+    """The slices' gradients, added up in their order and moved to grad_weight (O, C / groups, *K)."""
+    problem = _make_problem(grad_weight, grid, grad_grid, order, shape, groups, in_channels, out_channels)
     work = _make_work(grad_weight, problem, 1, False)
-    width, vectors, pixels = problem.lanes.width, problem.vectors, TAPS * problem.piece
+    width, vectors, count = (
+        problem.lanes.width,
+        problem.vectors,
+        problem.shape.taps * problem.piece * problem.lanes.width,
+    )
     for item in range(worker, groups * vectors * problem.pieces, workers):
         p, vector, group = item % problem.pieces, item // problem.pieces % vectors, item // problem.pieces // vectors
         g, lane = vector // problem.lanes.vectors, vector % problem.lanes.vectors * width
         results = aligned(pointer(work.results, 0))
         for s in range(slices):
-            here = (((s * groups + group) * vectors + vector) * in_channels * TAPS + p * pixels) * width
-            part = pointer(sums, here)
+            here = ((s * groups + group) * vectors + vector) * in_channels + p * problem.piece
+            part = pointer(sums, here * problem.shape.taps * width)
             if s == 0:
-                copy(results, part, pixels * width)
+                copy(results, part, count)
             else:
-                for q in range(pixels * width):
+                for q in range(count):
                     results[q] += part[q]
         channel = group * out_channels + g * problem.lanes.channels + lane
-        _store(work, problem, channel, min(width, problem.lanes.channels - lane), pixels, p * pixels, floor)
+        _store(work, problem, channel, min(width, problem.lanes.channels - lane), p * problem.piece, floor)
 
 
 # ------------------------------------------------------------------------------------------------------------ in Python
@@ -241,29 +268,27 @@ def _make_gradient(
     window: Window, images: int, in_channels: int, out_channels: int, groups: int, itemsize: int, x_last: bool,
     grad_last: bool,
 ) -> Gradient:  # fmt: skip
-    width = lanes(itemsize)
-    piece, grad_piece = even_piece(in_channels), _lanes_piece(out_channels, width)
+    width, (shape, _) = lanes(itemsize), shape_of(window)
+    piece, grad_piece = even_piece(in_channels, shape), _lanes_piece(out_channels, width)
     # Sums depend on what follows: it has no word of the machine.
-    keep = PRODUCTS * in_channels * out_channels * itemsize <= KEEP_BYTES
-    tiles = tile_window(window)
-    grad_tiles = tiles._replace(
-        input_size=window.output_size, kernel_size=(1, STEP, STEP), padding_before=(0, 0, 0), padding_after=(0, 0, 0)
-    )
-    most = (SMALL_BOX_BYTES if keep else BOX_BYTES) // itemsize
+    keep = shape.products * shape.parts * in_channels * out_channels * itemsize <= KEEP_BYTES
+    tiles, grad_tiles = tile_window(window), tile_window(window, results=True)
+    most = box_tiles(shape, in_channels, itemsize, keep)
     for _ in range(2):  # until both have the same boxes
-        reading = Reading(x_last, beyond=piece % width > 0, most=most)
+        reading = reading_of(window, x_last, piece % width > 0, most)
         grid = make_plan(tiles, False, images, piece, groups * (in_channels // piece), itemsize, reading)
-        reading = Reading(grad_last, beyond=grad_piece % width > 0, most=grid.header.box_pixels)
+        most = grid.header.box_pixels * shape.dilation
+        reading = reading_of(window, grad_last, grad_piece % width > 0, most)
         grads = groups * (out_channels // grad_piece)
         grad_grid = make_plan(grad_tiles, False, images, grad_piece, grads, itemsize, reading)
-        most = grad_grid.header.box_pixels
-    line = (1, 1, in_channels * TAPS)
-    one, zero = (1, 1, 1), (0, 0, 0)
+        most = grad_grid.header.box_pixels * shape.dilation
+    taps, one, zero = math.prod(window.kernel_size), (1, 1, 1), (0, 0, 0)
+    line = (1, 1, in_channels * taps)
     order = make_plan(Window(line, one, one, zero, zero, one, line), False, 1, 1, 1, itemsize, Reading(False))
-    taps = groups * in_channels * TAPS
-    slices = max(1, min(MAX_SLICES, SLICE_BYTES // (out_channels * taps * itemsize), grid.header.boxes))
+    size = groups * in_channels * shape.taps
+    slices = max(1, min(MAX_SLICES, SLICE_BYTES // (out_channels * size * itemsize), grid.header.boxes))
     row = -(-grad_piece // width) * width
-    return Gradient(grid, grad_grid, order, keep, slices, out_channels // grad_piece * row * taps)
+    return Gradient(grid, grad_grid, order, keep, slices, out_channels // grad_piece * row * size)
 
 
 def _lanes_piece(channels: int, width: int) -> int:
@@ -281,16 +306,17 @@ def weight_gradient(
     grid, grad_grid, order, keep, slices, size = _make_gradient(
         window, images, in_channels, out_channels, groups, x.itemsize, x_last, grad_last
     )
+    shape, numbers = shape_of(window)
     straight = slices == 1 and (keep or grid.header.boxes == 1)
     sums = made(np.empty(0 if straight else slices * size, x.dtype))
     target, floor = layout.flat_target(result, False), x.dtype.type(-np.inf)
     launch(
-        winograd_sums_core, max(1, grad_out.size * in_channels * STEP >> WORK), x, x_last, grad_out, grad_last, sums,
-        target, floor, grid.numbers, grid.tables, grad_grid.numbers, grad_grid.tables, order.numbers, groups,
-        in_channels, out_channels, slices, keep,
+        winograd_sums_core, max(1, grad_out.size * in_channels * shape.parts * STEP >> WORK), x, x_last, grad_out,
+        grad_last, sums, target, floor, grid.numbers, grid.tables, grad_grid.numbers, grad_grid.tables, order.numbers,
+        numbers, groups, in_channels, out_channels, slices, keep,
     )  # fmt: skip
     if not straight:
         launch(
             winograd_order_core, max(1, sums.size >> 17), sums, target, floor, grid.numbers, grad_grid.numbers,
-            order.numbers, groups, in_channels, out_channels, slices,
+            order.numbers, numbers, groups, in_channels, out_channels, slices,
         )  # fmt: skip
