@@ -11,6 +11,7 @@ that of a kernel of multiply-add chains on this device, in the same minutes.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import pathlib
 import statistics
 import sys
@@ -65,7 +66,7 @@ def medians(torch: Any, calls: list[Call], rounds: int) -> list[float]:
 
 def peak(torch: Any, dtype: str, rounds: int) -> float:
     """Floating-point operations per second of chains of multiply-adds that wait for nothing else."""
-    from numba import cuda, types
+    from fastconv.cuda._jit import cuda, types
 
     number = getattr(types, dtype)
 
@@ -82,6 +83,21 @@ def peak(torch: Any, dtype: str, rounds: int) -> float:
     out = torch.empty(blocks * 256, dtype=getattr(torch, dtype), device="cuda")
     (time,) = medians(torch, [lambda: chains[blocks, 256](out, 0.999)], rounds)
     return 2 * CHAINS * STEPS * blocks * 256 / time
+
+
+def what_is_missing() -> str | None:
+    """What keeps this script from running on this machine, or None."""
+    import fastconv
+
+    if importlib.util.find_spec("torch") is None:
+        return "PyTorch with CUDA is not installed"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device"
+    if not fastconv.cuda.is_available():
+        return "fastconv[cuda12] or fastconv[cuda13] is not installed, or finds no CUDA device"
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------------------- cases
@@ -125,9 +141,13 @@ def measure(torch: Any, case: Any, rounds: int) -> Result:
 
 
 # --------------------------------------------------------------------------------------------------------------- report
-def table(results: list[Result], peak: float) -> Iterator[str]:
-    yield "| layer | operation | fastconv ms | cuDNN ms | cuDNN / fastconv | GFLOP/s | of the peak | GB/s |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+HEAD = (
+    "| layer | operation | fastconv ms | cuDNN ms | cuDNN / fastconv | GFLOP/s | of the peak | GB/s |",
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+)
+
+
+def rows(results: list[Result], peak: float) -> Iterator[str]:
     for case, ours, theirs in results:
         other = ("", "") if theirs is None else (f"{1e3 * theirs:.3f}", f"{theirs / ours:.2f}")
         rate = (f"{case.flops / ours / 1e9:.0f}", f"{case.flops / ours / peak:.0%}") if case.flops else ("", "")
@@ -138,27 +158,25 @@ def table(results: list[Result], peak: float) -> Iterator[str]:
 
 def main() -> None:
     options = arguments()
+    if missing := what_is_missing():
+        sys.exit(f"nothing can be measured here: {missing}")
     import torch
 
     import fastconv
 
-    if not (torch.cuda.is_available() and fastconv.cuda.is_available()):
-        sys.exit(
-            "a CUDA device, PyTorch with CUDA and fastconv[cuda12] or [cuda13] are needed; something is missing here"
-        )
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     highest = peak(torch, options.dtype, options.rounds)
     results = []
+    print(*HEAD, sep="\n")
     for case in selected(options):
         results.append(measure(torch, case, options.rounds))
-        print(*table(results[-1:], highest), sep="\n", flush=True)
+        print(*rows(results[-1:], highest), sep="\n", flush=True)
     head = f"{torch.cuda.get_device_name()}, {options.dtype}, peak of multiply-adds {highest / 1e12:.1f} TFLOP/s, "
     head += f"PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}, fastconv {fastconv.__version__}"
-    lines = [head, "", *table(results, highest)]
-    print(*lines, sep="\n")
+    print("", head, sep="\n")
     if options.markdown:
-        options.markdown.write_text("\n".join(lines) + "\n")
+        options.markdown.write_text("\n".join([head, "", *HEAD, *rows(results, highest)]) + "\n")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def _same(value: Any) -> Any:
 
 def _transfers() -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """To the device and back."""
-    device = importlib.import_module("numba.cuda")
+    device = importlib.import_module("fastconv.cuda._jit").cuda
 
     def there(value: Any) -> Any:
         return device.to_device(value) if isinstance(value, np.ndarray) else value

@@ -113,7 +113,7 @@ class Convolution:
 
 
 @st.composite
-def convolutions(draw, ranks=(1, 2, 3), integers=False):
+def convolutions(draw, ranks=(1, 2, 3), integers=False, dtypes=DTYPES):
     """A convolution of any rank with random options, its arrays arranged in memory at random."""
     rank = draw(st.sampled_from(ranks))
     largest = {1: 12, 2: 6, 3: 3}[rank]
@@ -129,7 +129,7 @@ def convolutions(draw, ranks=(1, 2, 3), integers=False):
         for axis in range(rank)
     )
     group_in, group_out = draw(st.integers(0, 9)), draw(st.integers(1, 9))
-    dtype, seed = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 2**31))
+    dtype, seed = draw(st.sampled_from(dtypes)), draw(st.integers(0, 2**31))
     x = values((draw(st.integers(0, 3)), group_in * options["groups"], *sizes), dtype, seed, integers)
     weight = values((group_out * options["groups"], group_in, *kernel), dtype, seed + 1, integers)
     bias = values(len(weight), dtype, seed + 2, integers) if draw(st.booleans()) else None
@@ -137,7 +137,7 @@ def convolutions(draw, ranks=(1, 2, 3), integers=False):
 
 
 @st.composite
-def transposed_convolutions(draw, ranks=(1, 2, 3), integers=False):
+def transposed_convolutions(draw, ranks=(1, 2, 3), integers=False, dtypes=DTYPES):
     """A transposed convolution of any rank with random options, its arrays arranged in memory at random."""
     rank = draw(st.sampled_from(ranks))
     kernel = draw(st.tuples(*[st.integers(1, 4)] * rank))
@@ -151,7 +151,7 @@ def transposed_convolutions(draw, ranks=(1, 2, 3), integers=False):
         pairs.append((before, draw(st.integers(0, min(4, whole - 1 - before)))))
     groups, group_in, group_out = draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
     options = {"stride": stride, "padding": pairs, "output_padding": more, "groups": groups, "dilation": dilation}
-    dtype, seed = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 2**31))
+    dtype, seed = draw(st.sampled_from(dtypes)), draw(st.integers(0, 2**31))
     x = values((draw(st.integers(1, 3)), group_in * groups, *sizes), dtype, seed, integers)
     weight = values((group_in * groups, group_out, *kernel), dtype, seed + 1, integers)
     bias = values(group_out * groups, dtype, seed + 2, integers) if draw(st.booleans()) else None

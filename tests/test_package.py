@@ -95,3 +95,10 @@ def test_the_backend_imports_nothing_from_above():
     for path in (PACKAGE / "cpu").glob("*.py"):
         ours = [name for name in imports(path) if name.startswith("fastconv")]
         assert not [name for name in ours if not name.startswith(allowed)], path.name
+
+
+def test_one_file_imports_numba_cuda():
+    def does(path):
+        return any(name.startswith("numba.cuda") for name in imports(path)) or '"numba.cuda' in path.read_text()
+
+    assert [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if does(path)] == ["cuda/_jit.py"]

@@ -132,9 +132,12 @@ def wrap(name: str, owner: Any) -> Array:
         interface = getattr(owner, "__cuda_array_interface__", None)
     except RuntimeError as error:  # PyTorch refuses tensors that require gradients
         raise TypeError(f"{name} cannot be read as a CUDA array: {error}") from error
-    array = _from_dlpack(owner) if interface is None else _from_interface(name, owner, interface)
+    array = _from_dlpack(name, owner) if interface is None else _from_interface(name, owner, interface)
     if array.dtype.kind not in "fiu" or array.dtype.byteorder == ">":
-        raise TypeError(f"{name} must have a dtype of plain integers or floats on a CUDA device, got {array.dtype}")
+        given = getattr(owner, "dtype", array.dtype)  # bfloat16 is two bytes of nothing known in an interface
+        raise TypeError(
+            f"{name} must have a dtype of integers, float16, float32 or float64 on a CUDA device, got {given}"
+        )
     if array.size >= LIMIT:
         raise ValueError(f"{name} must have fewer than 2**32 elements on a CUDA device, got shape {array.shape}")
     return array
@@ -150,13 +153,17 @@ def _from_interface(name: str, owner: Any, interface: dict[str, Any]) -> Array:
     return Array(owner, pointer, shape, interface.get("strides"), interface["typestr"], stream, read_only)
 
 
-def _from_dlpack(owner: Any) -> Array:
+def _from_dlpack(name: str, owner: Any) -> Array:
     """DLPack's producer orders its own work before what comes on the stream that it is given: the default one."""
     from cuda.core.utils import StridedMemoryView
 
     view = StridedMemoryView.from_dlpack(owner, stream_ptr=1)
-    strides = None if view.strides is None else tuple(s * view.dtype.itemsize for s in view.strides)
-    return Array((owner, view), view.ptr, tuple(view.shape), strides, view.dtype, 1, view.readonly)
+    try:
+        dtype = np.dtype(view.dtype)
+    except (NotImplementedError, TypeError) as error:  # NumPy has no such dtype
+        raise TypeError(f"{name} cannot be read as a CUDA array: {error}") from error
+    strides = None if view.strides is None else tuple(s * dtype.itemsize for s in view.strides)
+    return Array((owner, view), view.ptr, tuple(view.shape), strides, dtype, 1, view.readonly)
 
 
 def is_cuda(value: Any) -> bool:
@@ -211,6 +218,8 @@ def _unwrapped(result: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------ out to a caller
 def empty(like: Array, shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...] | None = None) -> Array:
     """A new array whose memory order is ``axes`` (slowest first), from the library that made ``like``."""
+    if math.prod(shape) >= LIMIT:
+        raise ValueError(f"a result must have fewer than 2**32 elements on a CUDA device, got shape {shape}")
     order = tuple(range(len(shape))) if axes is None else axes
     memory = tuple(shape[a] for a in order)
     owner = _allocate(like, memory, np.dtype(dtype))

@@ -45,8 +45,7 @@ def conv_backward_input(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The gradient of the input, in the memory order of grad_out."""
-    _check_algorithm(algorithm)
-    return conv_transpose_forward(grad_out, weight, None, input_shape, window, groups, out)
+    return conv_transpose_forward(grad_out, weight, None, input_shape, window, groups, out, algorithm)
 
 
 def _check_algorithm(algorithm: str) -> None:
@@ -55,9 +54,11 @@ def _check_algorithm(algorithm: str) -> None:
 
 
 def conv_transpose_forward(
-    x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, groups: int, out: Any = None
+    x: Any, weight: Any, bias: Any, shape: tuple[int, ...], window: Window, groups: int, out: Any = None,
+    algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The result of this shape is the input gradient of a convolution with ``window``, plus bias."""
+    _check_algorithm(algorithm)
     y = strided.target(out, tuple(shape), x, x, weight, bias)
     _apply(x, weight, bias, y, groups, backward_phases(window), False, backward=True)
     return layout.deliver(y, out)

@@ -1,4 +1,7 @@
-"""The kernels of convolution with arguments of the types that they get, to compile them without arrays."""
+"""All kernels with arguments of the types that they get, to compile them without running them.
+
+Products on tiles are named here, in all their sizes. All others are what one call of every operation launches.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ from functools import partial
 
 import numpy as np
 
+import fastconv as fc
 from fastconv._window import make_window
 from fastconv.cuda import strided, tensor, tile
 from fastconv.cuda.convolve import make_convolve, make_correlate
-from fastconv.cuda.direct import make_direct, make_direct_weight
-from fastconv.cuda.geometry import Channels, Filters, Images, Matrix, divisor, forward_phase
-from fastconv.cuda.pack import make_pack_pixels, make_pack_weight
-from fastconv.cuda.sums import make_fold, make_pixel_sums
+from fastconv.cuda.geometry import Channels, Images, Matrix, divisor, forward_phase
+from tests.cuda.agreement import on_cuda
+from tests.cuda.cases import cases, draw
+from tests.ptx.compile import numba_type
+from tests.ptx.executor import Interpreter
+from tests.strategies import channels_last
 
 GATHER = forward_phase(make_window((8, 8), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))).gather(2)
-IMAGES, FILTERS = Images(0, 0, 0, 0, 0, 0), Filters(0, 0, 0, 0, 0, 0, 0)
+IMAGES = Images(0, 0, 0, 0, 0, 0)
 CHANNELS, MATRIX, THREE = Channels(divisor(3), 3, 3), Matrix(3, 3, 3), divisor(3)
 
 
@@ -32,44 +38,6 @@ def correlate(shape, dtype):
     return make_correlate(shape, dtype, sum_dtype), arguments
 
 
-def direct(dtype):
-    array = strided.types_of(np.dtype(dtype))[0][::1]
-    arguments = (array, array, array, array, True, True, 9, THREE, THREE, THREE, 3, GATHER, IMAGES, FILTERS, IMAGES)
-    return make_direct(*strided.types_of(np.dtype(dtype)), False), arguments
-
-
-def direct_weight(dtype):
-    dtype, sum_dtype = strided.types_of(np.dtype(dtype))
-    arguments = (
-        dtype[::1], dtype[::1], sum_dtype[::1], 9, THREE, 3, THREE, THREE, THREE, GATHER, IMAGES, IMAGES,
-    )  # fmt: skip
-    return make_direct_weight(dtype, sum_dtype), arguments
-
-
-def pack_pixels(dtype, channels_last):
-    dtype, _ = strided.types_of(np.dtype(dtype))
-    arguments = (dtype[::1], dtype[::1], 9, 3, THREE, 4, THREE, GATHER.grid, IMAGES)
-    return make_pack_pixels(dtype, channels_last), arguments
-
-
-def pack_weight(dtype):
-    dtype, _ = strided.types_of(np.dtype(dtype))
-    arguments = (dtype[::1], dtype[::1], 3, 3, 4, 16, MATRIX, THREE, THREE, GATHER.taps, FILTERS)
-    return make_pack_weight(dtype, True), arguments
-
-
-def pixel_sums(dtype, across):
-    dtype, sum_dtype = strided.types_of(np.dtype(dtype))
-    arguments = (dtype[::1], sum_dtype[::1], 9, 3, 3, THREE, GATHER.grid, IMAGES)
-    return make_pixel_sums(dtype, sum_dtype, across), arguments
-
-
-def fold(dtype):
-    dtype, sum_dtype = strided.types_of(np.dtype(dtype))
-    arguments = (sum_dtype[::1], dtype[::1], 9, 3, 3, THREE, THREE, GATHER.taps, FILTERS)
-    return make_fold(dtype, sum_dtype), arguments
-
-
 SIZES = ("large", "medium", "small")
 SHAPES = {
     "float32": dict(zip(SIZES, tile.TILES, strict=True)),
@@ -77,21 +45,55 @@ SHAPES = {
     "float64": dict(zip(SIZES[::2], tile.DOUBLE_TILES, strict=True)),
 }
 
-KERNELS = {
+PRODUCTS = {
     f"{make.__name__} {name} {dtype}": partial(make, shape, dtype)
     for dtype, shapes in SHAPES.items()
     for name, shape in shapes.items()
     for make in (convolve, correlate)
 }
-KERNELS |= {
+PRODUCTS |= {
     f"{make.__name__} tensor {name} {dtype}": partial(make, shape, dtype)
     for dtype in ("float16", "float32")
     for name, shape in zip(SIZES[::2], tensor.TILES, strict=True)
     for make in (convolve, correlate)
 }
-KERNELS |= {
-    f"{make.__name__} float32": partial(make, "float32", *options)
-    for make, options in (
-        (direct, ()), (direct_weight, ()), (pack_pixels, (False,)), (pack_weight, ()), (pixel_sums, (1,)), (fold, ()),
-    )
-}  # fmt: skip
+
+
+class Recorder(Interpreter):
+    """Runs nothing, and knows what it was asked to run: kernels by name, those of one name by number."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernels = {}
+
+    def launch(self, kernel, grid, block, stream, args):
+        found = kernel, tuple(map(numba_type, args))
+        name = kernel.py_func.__name__
+        if name not in ("convolve", "correlate") and found not in self.kernels.values():
+            same = sum(other.split()[0] == name for other in self.kernels)
+            self.kernels[f"{name} {same + 1}" if same else name] = found
+
+
+def more_cases():
+    """Kernels that no call in ``cases`` needs."""
+    x, rows = draw(2, 4, 9, 8), draw(3, 1500)
+    yield "conv2d", (x, draw(8, 1, 3, 3)), {"groups": 4}
+    yield "conv2d_backward_weight", (draw(2, 8, 7, 6), x, (8, 1, 3, 3)), {"groups": 4}
+    yield "relu", (x[..., ::2],), {}
+    yield "global_avg_pool", (channels_last(x),), {}
+    yield "softmax", (rows,), {}
+    yield "softmax_backward", (rows, rows), {}
+    yield "cross_entropy", (rows, np.zeros(3, np.int64)), {}
+    yield "cross_entropy_backward", (rows, np.zeros(3, np.int64)), {"reduction": "sum"}
+
+
+def launched(dtype):
+    """What is launched by one call of every operation with arrays of this type."""
+    recorder = Recorder()
+    for name, args, options in (*cases(), *more_cases()):
+        args = (a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args)
+        on_cuda(getattr(fc, name), *args, executor=recorder, **options)
+    return {f"{name} {dtype}": found for name, found in recorder.kernels.items()}
+
+
+OTHERS = launched("float32") | launched("float64") | launched("float16")

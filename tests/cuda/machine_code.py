@@ -1,6 +1,7 @@
 """Kernels as machine code, without a device: Numba's PTX through NVIDIA's assembler, and what is in the hot loop.
 
-``python -m tests.cuda.machine_code [sm_80 ...]`` prints the table that ``docs/cuda.md`` has.
+``python -m tests.cuda.machine_code`` prints the tables that ``docs/cuda.md`` has; architectures and parts of names
+choose some of it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from functools import cache
 from importlib.util import find_spec
@@ -111,24 +113,17 @@ def _multiply_adds(loop):
     return sum(_operation(instruction).startswith(MULTIPLY_ADDS) for instruction in loop)
 
 
-def main(*names):
-    import tempfile
-
-    from tests.cuda.kernels import KERNELS
+def print_products(architectures, words):
+    from tests.cuda.kernels import PRODUCTS
 
     print("| kernel | architecture | registers | shared | spills, stack | loop | FMA | shared loads | global loads |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    architectures = [name for name in names if name.startswith("sm_")] or ARCHITECTURES
-    words = [name for name in names if not name.startswith("sm_")]
-    for name, make in KERNELS.items():
-        if any(word not in name for word in words):
-            continue
-        kernel, arguments = make()
-        for architecture in architectures:
-            if architecture == "sm_75" and "tensor" in name:
+    for name, make in PRODUCTS.items():
+        for architecture in architectures_of(name, architectures):
+            if not all(word in name for word in words):
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                code = code_of(kernel, arguments, architecture, Path(folder))
+                code = code_of(*make(), architecture, Path(folder))
             share = sum(map(code.share, MULTIPLY_ADDS))
             loads = (" ".join(f"{n} x {w}" for w, n in code.widths(kind).items()) for kind in ("LDS", "LDG"))
             print(
@@ -136,6 +131,33 @@ def main(*names):
                 f"{code.loop.total()} | {share:.1%} | {' | '.join(loads)} |",
                 flush=True,
             )
+
+
+def print_others(architectures, words):
+    from tests.cuda.kernels import OTHERS
+
+    print(f"| kernel | shared | spills, stack | registers: {', '.join(architectures)} |")
+    print("| --- | --- | --- | --- |")
+    for name, found in OTHERS.items():
+        if "float32" in name and all(word in name for word in words):
+            with tempfile.TemporaryDirectory() as folder:
+                codes = [code_of(*found, architecture, Path(folder)) for architecture in architectures]
+            spills, stack = max(code.spills for code in codes), max(code.stack for code in codes)
+            registers = ", ".join(str(code.registers) for code in codes)
+            print(f"| {name} | {codes[0].shared} | {spills}, {stack} | {registers} |", flush=True)
+
+
+def architectures_of(name, architectures=ARCHITECTURES):
+    """Those that a kernel is for: tensor cores came with sm_80 as they are used here."""
+    return [a for a in architectures if "tensor" not in name or a != "sm_75"]
+
+
+def main(*names):
+    architectures = [name for name in names if name.startswith("sm_")] or ARCHITECTURES
+    words = [name for name in names if not name.startswith("sm_")]
+    print_products(architectures, words)
+    print()
+    print_others(architectures, words)
 
 
 if __name__ == "__main__":

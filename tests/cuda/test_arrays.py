@@ -1,14 +1,16 @@
 """CUDA arrays of other libraries: what goes in, what comes out, on which stream, and what is refused."""
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from unittest import mock
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 pytest.importorskip("fastconv.cuda._jit", reason="the CUDA packages are not installed", exc_type=ImportError)
 import fastconv as fc
-from fastconv.cuda import arrays, layout
+from fastconv.cuda import _jit, arrays, layout
 from fastconv.cuda._jit import running_on
 from tests.cuda.agreement import on_cuda
 from tests.ptx.executor import HostArray, Interpreter
@@ -76,6 +78,49 @@ def test_arrays_of_a_library_in_and_out(cupy, interpreter):
     assert interpreter.waits == []
 
 
+class Tensor(HostArray):
+    """What fastconv asks of PyTorch's tensors; their interface says no stream."""
+
+    device = "cuda:0"
+
+    def as_strided(self, shape, steps):
+        strides = [step * self.values.itemsize for step in steps]
+        return Tensor(np.lib.stride_tricks.as_strided(self.values, shape, strides))
+
+
+def test_tensors_in_and_out(monkeypatch, interpreter):
+    """On the stream that is PyTorch's current one on their device."""
+    torch = ModuleType("torch")
+    torch.empty = lambda shape, dtype, device: Tensor(np.full(shape, 99, dtype))
+    torch.float32, torch.int64 = np.float32, np.int64
+    torch.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream={"cuda:0": 33}[device]))
+    monkeypatch.setattr(Tensor, "__module__", "torch")
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    x = Tensor(np.random.default_rng(0).standard_normal((2, 6, 5, 3)).astype(np.float32).transpose(0, 3, 1, 2))
+    y, indices = fc.max_pool2d(x, 2, return_indices=True)
+    assert (type(y), type(indices)) == (Tensor, Tensor)
+    assert y.values.transpose(0, 2, 3, 1).flags.c_contiguous
+    np.testing.assert_array_equal(y.values, fc.max_pool2d(x.values, 2))
+    assert set(interpreter.streams) == {33}
+
+
+def test_the_device_asks_numba_for_what_it_has(monkeypatch):
+    """Names and arguments of Numba's functions, without a device; and nothing waits for one."""
+    numba = mock.create_autospec(_jit.cuda)
+    monkeypatch.setattr(_jit, "cuda", numba)
+    device, kernel = _jit.Device(), mock.MagicMock()
+    array = arrays.wrap("x", HostArray(np.zeros(3, np.float32), stream=5))
+    device.launch(kernel, (2,), (256,), 5, (array, 7))
+    assert device.empty((2, 3), np.dtype(np.float32), 0) is numba.device_array.return_value
+    assert device.view(array) is numba.as_cuda_array.return_value
+    device.wait(5, {6})
+    kernel.__getitem__.assert_called_once_with(((2,), (256,), numba.external_stream.return_value))
+    kernel.__getitem__.return_value.assert_called_once_with(array, 7)
+    numba.as_cuda_array.assert_called_once_with(array, sync=False)
+    assert [call.args[0] for call in numba.external_stream.call_args_list] == [5, 6, 5]
+    assert "synchronize" not in str(numba.mock_calls)
+
+
 def test_the_memory_order_of_the_result_is_the_input_s(cupy, interpreter):
     images = np.random.default_rng(0).standard_normal((2, 6, 5, 3))
     x = cupy.asarray(np.zeros(1))
@@ -116,10 +161,12 @@ def test_empty_arrays_start_no_kernel(interpreter):
 
 # ------------------------------------------------------------------------------------------------------------- refused
 X = np.ones((1, 1, 4, 4), np.float32)
+HUGE = 1, 1, 2**20, 2**12
+DTYPES = "x must have a dtype of integers, float16, float32 or float64 on a CUDA device, got "
 
 
 class Huge:
-    __cuda_array_interface__ = {"shape": (2**20, 2**12), "typestr": "<f4", "data": (4096, False), "version": 3}  # noqa: RUF012
+    __cuda_array_interface__ = {"shape": HUGE, "typestr": "<f4", "data": (4096, False), "version": 3}  # noqa: RUF012
 
 
 class Masked:
@@ -149,8 +196,10 @@ class NeedsGradient:
         (lambda: fc.relu(Huge()), ValueError, "x must have fewer than 2**32 elements on a CUDA device, got shape"),
         (lambda: fc.relu(Masked()), TypeError, "x must have no mask, got a masked CUDA array"),
         (lambda: fc.relu(NeedsGradient()), TypeError, "x cannot be read as a CUDA array: Can't get"),
-        (lambda: fc.relu(HostArray(X.astype(">f4"))), TypeError, "x must have a dtype of plain integers or floats"),
-        (lambda: fc.relu(HostArray(X.astype(complex))), TypeError, "x must have a dtype of plain integers or floats"),
+        (lambda: fc.relu(HostArray(X.astype(">f4"))), TypeError, f"{DTYPES}>f4"),
+        (lambda: fc.relu(HostArray(X.astype(complex))), TypeError, f"{DTYPES}complex128"),
+        (lambda: fc.relu(HostArray(X.astype(ml_dtypes.bfloat16))), TypeError, f"{DTYPES}bfloat16"),
+        (lambda: fc.max_unpool2d(HostArray(X), HostArray(X.astype(int)), HUGE), ValueError, "a result must have fewer"),
         (lambda: fc.relu(HostArray(X.astype(int))), TypeError, "x must have dtype "),
         (lambda: fc.max_pool2d(HostArray(X), 9), ValueError, "kernel_size (9, 9) with dilation (1, 1) must fit"),
         (lambda: fc.relu(HostArray(X), out=HostArray(X[0].copy())), ValueError, "out must have shape (1, 1, 4, 4)"),
@@ -186,26 +235,32 @@ def test_unaligned_arrays_are_moved_by_bytes(interpreter):
     np.testing.assert_array_equal(out, np.maximum(x, 0))
 
 
-def test_arrays_over_dlpack():
+def test_arrays_over_dlpack(interpreter):
     """The pointer, shape and strides of another library's array, which is kept alive."""
     view = pytest.importorskip("cuda.core.utils").StridedMemoryView
     assert hasattr(view, "from_dlpack")
-    x = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
-    assert not arrays.is_cuda(x)
 
     class OnDevice:
+        def __init__(self, values):
+            self.values = values
+
         def __dlpack_device__(self):
             return (2, 0)
 
         def __dlpack__(self, **options):
             assert options["stream"] == 1
-            return x.__dlpack__()
+            return self.values.__dlpack__()
 
-    owner = OnDevice()
+    x, out = np.arange(-6, 6, dtype=np.float32).reshape(3, 4)[:, ::2], np.zeros((3, 2), np.float32)
+    assert not arrays.is_cuda(x)
+    owner, target = OnDevice(x), OnDevice(out)
     assert arrays.is_cuda(owner)
     array = arrays.wrap("x", owner)
     assert (array.pointer, array.shape, array.strides) == (x.ctypes.data, x.shape, x.strides)
     assert array.owner[0] is owner
+    np.testing.assert_array_equal(fc.relu(owner).values, np.maximum(x, 0))
+    assert fc.relu(owner, out=target) is target
+    np.testing.assert_array_equal(out, np.maximum(x, 0))
 
 
 def test_unbatched_images():

@@ -1,6 +1,6 @@
-"""Convolution and dense layers on CUDA arrays: their PTX, interpreted, agrees with the CPU backend.
+"""Convolution on CUDA arrays: tiles of all sizes, sums in parts, results in any order of memory, and limits.
 
-Memory and races are checked on the way; see :mod:`tests.ptx`.
+What is drawn for every operation is in :mod:`tests.cuda.test_every_operation`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ pytest.importorskip("numba.cuda", reason="needs Numba's CUDA package", exc_type=
 pytest.importorskip("fastconv.cuda._jit", reason="needs Numba's CUDA package", exc_type=ImportError)
 
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import fastconv as fc
 from fastconv import _checks, cpu
-from fastconv.cuda import arrays, conv, linear, tile
+from fastconv.cuda import arrays, conv, tile
 from fastconv.cuda._jit import running_on
 from tests import strategies
 from tests.ptx.executor import HostArray, Interpreter
@@ -88,12 +87,6 @@ def check_passes(case, relu=False, tolerance=None):
         agree(actual, function(*operands), magnitudes(function, *operands), tolerance)
 
 
-@CASES
-@given(case=strategies.convolutions(), relu=st.booleans())
-def test_every_pass_agrees_with_the_cpu(case, relu):
-    check_passes(case, relu)
-
-
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     [(tile.TILES[0], "float32"), (tile.TILES[1], "float32"), (tile.DOUBLE_TILES[0], "float64")],
@@ -110,18 +103,6 @@ def test_weight_gradient_in_parts():
     options = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
     x, weight = strategies.values((3, 3, 40, 30), "float32", 1), strategies.values((4, 3, 2, 2), "float32", 2)
     check_passes(strategies.Convolution(x, weight, None, options, 0))
-
-
-@CASES
-@given(case=strategies.convolutions())
-def test_transposed_convolution_adds_the_bias(case):
-    window, groups = window_of(case)
-    x, weight = case.x, case.weight
-    y_shape = cpu.conv_forward(x, weight, None, window, groups).shape
-    grad_out, bias = strategies.values(y_shape, x.dtype, case.seed), strategies.values(x.shape[1], x.dtype, case.seed)
-    operands = (grad_out, weight, bias, x.shape, window, groups)
-    actual = conv.conv_transpose_forward(*device(*operands[:3]), *operands[3:])
-    agree(actual, cpu.conv_transpose_forward(*operands), magnitudes(cpu.conv_transpose_forward, *operands))
 
 
 @given(case=strategies.convolutions(ranks=(2,)), arrange=strategies.arrangements())
@@ -153,33 +134,6 @@ def test_what_is_not_finite_stays_where_it_is():
     window, groups = window_of(strategies.Convolution(x, weight, None, options, 0))
     y = arrays.unwrap(conv.conv_forward(*device(x, weight), None, window, groups, True)).values
     np.testing.assert_array_equal(y, cpu.conv_forward(x, weight, None, window, groups, True))
-
-
-@CASES
-@given(
-    sizes=st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 40)),
-    seed=st.integers(0, 99),
-    dtype=st.sampled_from(("float32", "float64")),
-    arrange=strategies.arrangements(),
-    relu=st.booleans(),
-)
-def test_dense_layers(sizes, seed, dtype, arrange, relu):
-    batch, features, out_features = sizes
-    x, weight, bias, grad_out = (
-        strategies.values(shape, dtype, seed + i)
-        for i, shape in enumerate(((batch, features), (out_features, features), (out_features,), (batch, out_features)))
-    )
-    x, weight = arrange(x), arrange(weight)
-    x_on_device, weight_on_device, bias_on_device, gradient = device(x, weight, bias, grad_out)
-    for actual, function, operands in (
-        (linear.linear_forward(x_on_device, weight_on_device, bias_on_device), cpu.linear_forward, (x, weight, bias)),
-        (linear.linear_backward_input(gradient, weight_on_device), cpu.linear_backward_input, (grad_out, weight)),
-        (linear.linear_backward_weight(gradient, x_on_device), cpu.linear_backward_weight, (grad_out, x)),
-        (linear.linear_backward_bias(gradient), cpu.linear_backward_bias, (grad_out,)),
-    ):
-        agree(actual, function(*operands), magnitudes(function, *operands))
-    rectified = linear.linear_forward(x_on_device, weight_on_device, bias_on_device, relu)
-    agree(rectified, cpu.linear_forward(x, weight, bias, relu), magnitudes(cpu.linear_forward, x, weight, bias))
 
 
 def test_public_functions_take_cuda_arrays():

@@ -1,25 +1,59 @@
-"""Every operation takes CUDA arrays: its PTX in the interpreter, and its kernels on a device where there is one."""
+"""Every operation takes CUDA arrays: its PTX in the interpreter, and its kernels on a device where there is one.
+
+The interpreter checks memory and races on the way; see :mod:`tests.ptx`.
+"""
+
+import inspect
 
 import numpy as np
 import pytest
 
 jit = pytest.importorskip("fastconv.cuda._jit", reason="the CUDA packages are not installed", exc_type=ImportError)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 import fastconv as fc
-from tests.cuda.agreement import assert_agree, items
+from tests.cuda import drawn
+from tests.cuda.agreement import assert_agree, items, on_cuda
 from tests.cuda.cases import cases
+from tests.ptx.executor import Interpreter
 
 HOST_ONLY = {"pack", "precompile"}  # packed weights are in the order in which the CPU reads them
+NAMES = sorted(name for name in fc.__all__ if name.islower() and name not in HOST_ONLY)
 CASES = {name: (args, options) for name, args, options in cases()}
 
 
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_interpreted(name, data):
+    call = data.draw(drawn.calls(name))
+    assert_agree(getattr(fc, name), *call.args, **call.options, **call.sums)
+
+
 def test_every_operation_has_a_case():
-    assert sorted(CASES) == sorted(name for name in fc.__all__ if name.islower() and name not in HOST_ONLY)
+    assert sorted(CASES) == NAMES
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_interpreted(name):
+def test_both_backends_have_the_same_operations():
+    """Under the same names, and with the same arguments in the same order."""
+    operations = [name for name in vars(fc.cpu) if name.endswith(("_forward", "_bias")) or "_backward" in name]
+    assert sorted(operations) == sorted(fc.cuda._HOME)
+    for name in operations:
+        here, there = (inspect.signature(getattr(backend, name)) for backend in (fc.cpu, fc.cuda))
+        assert list(here.parameters) == list(there.parameters), name
+
+
+SUMS = ("conv2d", "conv2d_backward", "max_pool2d_backward", "global_avg_pool", "linear_backward", "cross_entropy")
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_the_order_of_blocks_changes_no_bit(name):
     args, options = CASES[name]
-    assert_agree(getattr(fc, name), *args, length=120, scale=8.0, **options)
+    forwards = on_cuda(getattr(fc, name), *args, **options)
+    backwards = on_cuda(getattr(fc, name), *args, executor=Interpreter(at_once=1, backwards=True), **options)
+    for one, other in zip(items(forwards), items(backwards), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # ---------------------------------------------------------------------------------------------------------- on a device

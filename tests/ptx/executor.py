@@ -23,8 +23,8 @@ class Interpreter:
 
     capability = (8, 0)
 
-    def __init__(self, checked: bool = True) -> None:
-        self.checked = checked
+    def __init__(self, **options) -> None:
+        self.options = options  # of Kernel.run
         self.launches: list[str] = []
         self.streams: list[int] = []
         self.waits: list[tuple[int, set[int]]] = []
@@ -36,8 +36,8 @@ class Interpreter:
         compiled = time.perf_counter()
         flat, arrays = [], []
         for value in args:
-            _flatten(value, flat, arrays)
-        program.run(grid, block, flat, arrays, self.checked)
+            flatten(value, flat, arrays)
+        program.run(grid, block, flat, arrays, **self.options)
         self.launches.append(kernel.py_func.__name__)
         self.streams.append(stream)
         self.compiling += compiled - start
@@ -57,7 +57,7 @@ class Interpreter:
         self.waits.append((stream, others))
 
 
-def _flatten(value, flat, arrays) -> None:
+def flatten(value, flat, arrays) -> None:
     """Arguments as a kernel's parameters: arrays as their descriptors, tuples as their items."""
     if isinstance(value, Array):
         arrays.append((value.pointer, memory_of(value)))
@@ -65,6 +65,6 @@ def _flatten(value, flat, arrays) -> None:
         flat += [0, 0, value.size, value.itemsize, pointer, *value.shape, *value.strides]
     elif isinstance(value, tuple):
         for item in value:
-            _flatten(item, flat, arrays)
+            flatten(item, flat, arrays)
     else:
         flat.append(value)

@@ -41,15 +41,18 @@ class Kernel:
         ]
         return min(widths, default=4)
 
-    def run(self, grid, block, args, arrays, checked=True) -> None:
-        """Run all blocks. ``args``: scalars, one for each parameter; pointers as the caller has them in ``arrays``."""
+    def run(self, grid, block, args, arrays, checked=True, at_once=None, backwards=False) -> None:
+        """Run all blocks, ``at_once`` of them or as many as are fast, in order or the last ones first.
+
+        ``args``: scalars, one for each parameter; pointers as the caller has them in ``arrays``.
+        """
         grid, block = (tuple(size) + (1,) * (3 - len(size)) for size in (grid, block))
         blocks, threads = int(np.prod(grid)), int(np.prod(block))
         memory = Global(arrays, self.granules["global"], blocks * threads, checked)
         params = self._pack(args, memory)
-        at_once = max(1, LANES // threads)
+        at_once = at_once or max(1, LANES // threads)
         with np.errstate(all="ignore"):
-            for first in range(0, blocks, at_once):
+            for first in sorted(range(0, blocks, at_once), reverse=backwards):
                 machine = Machine(self, memory, params, grid, block, first, min(at_once, blocks - first), checked)
                 machine.run()
         memory.copy_back()
