@@ -143,7 +143,8 @@ def _row_lines(tile: TensorTile, dtype: Any, row_pitch: int) -> Any:
         place = multiply_add(down, row_pitch, multiply_add(u32(t % u32(across)), width, start))
         for i in range(loads):
             at = u32(k + u32(i * step))
-            to, wanted = u64(u64(place) + u64(i * step * row_pitch)), u32(at + down) < stop
+            wanted = u32(at + down) < stop
+            to = u64(u64(place) + u64(i * step * row_pitch))
             copy(shared, to, array, multiply_add(at, pitch, places[0]), wanted)
 
     return copy_rows
@@ -165,8 +166,9 @@ def _tap_lines(tile: TensorTile, dtype: Any, pitch: int, loads: int) -> Any:
             z = multiply_add(pixel_z, gather.z.pixel_step, where[4 * i + 1])
             y = multiply_add(pixel_y, gather.y.pixel_step, where[4 * i + 2])
             x = multiply_add(pixel_x, gather.x.pixel_step, where[4 * i + 3])
-            wanted = n < stop and inside(z, y, x, gather)
+            # The address first: the other way round, the loop has 10 % more instructions on sm_100 and sm_120.
             at = element(image, z, y, x, where[4 * i], gather, channels)
+            wanted = n < stop and inside(z, y, x, gather)
             copy(shared, u64(u64(place) + u64(i * across * width)), array, at, wanted)
 
     return copy_columns

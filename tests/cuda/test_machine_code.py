@@ -29,7 +29,7 @@ def test_products(name, tmp_path):
     for code in codes(name, *kernels.PRODUCTS[name](), tmp_path):
         assert code.registers <= (128 if "large" in name else 255)  # two blocks of 256 threads share a multiprocessor
         if "tensor" in name:
-            assert code.share("HMMA") >= 0.08
+            assert code.share("HMMA") >= 0.07
             assert set(code.widths("LDGSTS")) == {128}  # asynchronous copies, and no other way into shared memory
             assert not code.widths("LDG")
             assert code.share("LDSM") > 0 or ("correlate" in name and "float32" in name)
