@@ -81,6 +81,7 @@ def more_cases():
     yield "conv2d_backward_weight", (draw(2, 8, 7, 6), x, (8, 1, 3, 3)), {"groups": 4}
     yield "relu", (x[..., ::2],), {}
     yield "global_avg_pool", (channels_last(x),), {}
+    yield "lp_pool2d", (abs(x), 2.5, 2), {}
     yield "softmax", (rows,), {}
     yield "softmax_backward", (rows, rows), {}
     yield "cross_entropy", (rows, np.zeros(3, np.int64)), {}
