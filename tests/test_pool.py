@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 import fastconv as fc
 from tests import naive, strategies
@@ -238,6 +239,29 @@ def test_nan_and_infinity_stay_in_their_windows():
     y = fc.avg_pool2d(x, 3, 1, 1)[0, 0]
     np.testing.assert_array_equal(np.argwhere(np.isnan(y)), list(itertools.product((1, 2, 3), (19, 20, 21))))
     np.testing.assert_array_equal(np.argwhere(np.isinf(y)), list(itertools.product((1, 2, 3), (29, 30, 31))))
+
+
+# ---------------------------------------------------------------------------------------------------------------- SciPy
+@given(cases(dilation=1))
+def test_windows_are_scipys(case):
+    """Filters of every position, of which every stride-th is taken: padded by -inf for maxima, by zeros for sums."""
+    kernel, stride, padding, *_ = case.window
+    rank = len(kernel)
+    stride = naive.per_axis(kernel if stride is None else stride, rank)
+    pairs = naive.padding_pairs(padding, case.x.shape[2:], kernel, stride, (1,) * rank)
+    whole = [(0, 0), (0, 0), *pairs]
+    x, size = case.x.astype(np.float64), (1, 1, *kernel)
+    assume(x.size)
+    sizes = [n + sum(pair) for n, pair in zip(x.shape[2:], pairs, strict=True)]
+    centres = [slice(k // 2, n - (k - 1) // 2, s) for k, s, n in zip(kernel, stride, sizes, strict=True)]
+    inside = (..., *centres)
+    largest = ndimage.maximum_filter(np.pad(x, whole, constant_values=-np.inf), size, mode="constant", cval=-np.inf)
+    window = kernel, stride, padding
+    np.testing.assert_array_equal(of_rank("max_pool", rank)(case.x, *window), largest[inside])
+    sums, magnitude = (
+        ndimage.correlate(np.pad(a, whole), np.ones(size), mode="constant")[inside] for a in (x, np.abs(x))
+    )
+    assert_close(of_rank("sum_pool", rank)(case.x, *window), sums, magnitude, np.prod(kernel) + 1)
 
 
 # ---------------------------------------------------------------------------------------- the sizes that kernels divide
