@@ -16,9 +16,9 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
+from fastconv.cpu import vector_ir
 from fastconv.cpu.vector import Vector
 
-_LANE = ir.IntType(32)
 _CONTRACT = ("contract",)
 
 
@@ -26,10 +26,7 @@ def _spread(context: Any, builder: Any, value: Any, given: Any, vector: Any) -> 
     """A number in every lane; a vector as it is."""
     if isinstance(given, Vector):
         return value
-    kind = context.get_value_type(vector)
-    undefined = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(undefined, context.cast(builder, value, given, vector.dtype), ir.Constant(_LANE, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_LANE, kind.count), [0] * kind.count))
+    return vector_ir.splat(builder, context.get_value_type(vector), context.cast(builder, value, given, vector.dtype))
 
 
 # ----------------------------------------------------------------------------------------------------------- operators
@@ -98,7 +95,7 @@ def _fold(combine: Callable[..., Any]) -> Any:
             result, distance = args[0], sig.args[0].lanes // 2
             while distance:
                 order = [lane ^ distance for lane in range(sig.args[0].lanes)]
-                other = ir.Constant(ir.VectorType(_LANE, len(order)), order)
+                other = ir.Constant(ir.VectorType(vector_ir.LANE, len(order)), order)
                 result = combine(builder, result, builder.shuffle_vector(result, result, other))
                 distance //= 2
             return result

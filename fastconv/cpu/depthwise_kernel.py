@@ -13,7 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastconv.cpu._jit import HAS_FMA, VECTOR_BYTES, VECTOR_REGISTERS
+from fastconv.cpu._jit import VECTOR_BYTES, VECTOR_REGISTERS
+from fastconv.cpu.vector_ir import INDEX, LANE, Emitter, is_whole, load_where, ramp, splat, store_where
 
 WIDTH = 64  # bytes of a vector
 _registers = VECTOR_REGISTERS * VECTOR_BYTES // WIDTH
@@ -22,29 +23,25 @@ _registers = VECTOR_REGISTERS * VECTOR_BYTES // WIDTH
 TILE, COLUMN = (7, 4) if _registers >= 32 else (4, 2) if _registers >= 8 else (2, 1)
 COLUMNS, TAPS = (3, 3) if _registers >= 32 else (2, 2)  # the taps whose sums one call makes for the weight's gradient
 
-_INDEX, _LANE, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
-
 
 @intrinsic  # type: ignore[untyped-decorator]
 def lanes_of(typingctx: Any, address: Any) -> Any:
     """Elements of one vector of what ``address`` points at: a constant for the compiler."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return ir.Constant(_INDEX, WIDTH * 8 // signature.args[0].dtype.bitwidth)
+        return ir.Constant(INDEX, WIDTH * 8 // signature.args[0].dtype.bitwidth)
 
     return types.intp(address), codegen
 
 
-class _Emitter:
-    """Vector loads, stores and arithmetic for one element type."""
+class _Emitter(Emitter):
+    """The same of vectors of WIDTH, whose last lanes may lie beyond the end."""
 
-    def __init__(self, context: Any, builder: Any, element: Any) -> None:
-        self.builder = builder
-        self.size = element.bitwidth // 8
-        self.lanes = WIDTH // self.size
-        self.vector = ir.VectorType(context.get_value_type(element), self.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
-        self.suffix = f"v{self.lanes}f{8 * self.size}"
+    def _lanes(self) -> int:
+        return WIDTH // self.size
+
+    def zero(self) -> Any:
+        return ir.Constant(self.vector, [0.0] * self.lanes)
 
     def at(self, address: Any, offset: Any) -> Any:
         return self.builder.gep(address, [offset])
@@ -52,56 +49,23 @@ class _Emitter:
     def entry(self, table: Any, index: Any) -> Any:
         return self.builder.load(self.at(table, index))
 
-    def load(self, address: Any) -> Any:
-        value = self.builder.load(self.builder.bitcast(address, self.vector.as_pointer()))
-        value.align = self.size  # arrays promise the alignment of an element only
-        return value
-
-    def splat(self, value: Any) -> Any:
-        kind = ir.VectorType(value.type, self.lanes)
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = self.builder.insert_element(undefined, value, ir.Constant(_LANE, 0))
-        order = ir.Constant(ir.VectorType(_LANE, self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(first, undefined, order)
-
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        if not HAS_FMA:
-            return self.builder.fadd(self.builder.fmul(a, b), c)
-        return self._call(f"llvm.fma.{self.suffix}", self.vector, [a, b, c])
-
     def first(self, count: Any) -> Any:
         """The mask of the first ``count`` lanes, all of them where there are fewer."""
-        lane = ir.VectorType(_LANE, self.lanes)
-        ramp = ir.Constant(lane, list(range(self.lanes)))
-        return self.builder.icmp_signed("<", ramp, self.splat(self.builder.trunc(count, _LANE)))
+        lane = ir.VectorType(LANE, self.lanes)
+        return self.builder.icmp_signed("<", ramp(lane), splat(self.builder, lane, self.builder.trunc(count, LANE)))
 
     def least(self, a: Any, b: Any) -> Any:
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
     def load_where(self, mask: Any, address: Any) -> Any:
-        args = [self._bytes(address), ir.Constant(_LANE, self.size), mask, self.zero]
-        return self._call(f"llvm.masked.load.{self.suffix}.p0", self.vector, args)
+        return load_where(self.builder, mask, address, self.zero(), self.size)
 
     def store_first(self, value: Any, address: Any, count: Any) -> None:
-        whole = self.builder.icmp_signed(">=", count, ir.Constant(_INDEX, self.lanes))
-        with self.builder.if_else(whole, likely=True) as (then, otherwise):
+        with self.builder.if_else(is_whole(self.builder, count, self.vector), likely=True) as (then, otherwise):
             with then:
-                target = self.builder.bitcast(address, self.vector.as_pointer())
-                self.builder.store(value, target).align = self.size
+                self.store(value, address)
             with otherwise:
-                args = [value, self._bytes(address), ir.Constant(_LANE, self.size), self.first(count)]
-                self._call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
-
-    def _bytes(self, address: Any) -> Any:
-        return self.builder.bitcast(address, _BYTE.as_pointer())
-
-    def _call(self, name: str, result: Any, args: list[Any]) -> Any:
-        kind = ir.FunctionType(result, [arg.type for arg in args])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), args)
-
-
-def _at_most(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.icmp_signed("<", a, b), a, b)
+                store_where(self.builder, self.first(count), value, address, self.size)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -132,17 +96,17 @@ def sum_taps(
 
 def _emit_sum_taps(builder: Any, emit: _Emitter, args: Any) -> None:
     sizes, columns, a, step, b, row, bias, floor, out, out_step, rows, count, drop = args
-    sums = [cgutils.alloca_once_value(builder, emit.zero) for _ in range(TILE)]
+    sums = [cgutils.alloca_once_value(builder, emit.zero()) for _ in range(TILE)]
     column, factors = cgutils.alloca_once_value(builder, columns), cgutils.alloca_once_value(builder, b)
     for k in range(COLUMN):
         size = COLUMN - k
-        with cgutils.for_range(builder, emit.entry(sizes, ir.Constant(_INDEX, k))):
+        with cgutils.for_range(builder, emit.entry(sizes, ir.Constant(INDEX, k))):
             place, factor_at = builder.load(column), builder.load(factors)
             window, factor = emit.at(a, builder.load(place)), []
             for _ in range(size):
                 factor.append(emit.load(factor_at))
                 factor_at = emit.at(factor_at, row)
-            builder.store(emit.at(place, ir.Constant(_INDEX, 1)), column)
+            builder.store(emit.at(place, ir.Constant(INDEX, 1)), column)
             builder.store(factor_at, factors)
             for i in range(TILE + size - 1):
                 value = emit.load(window)
@@ -153,7 +117,7 @@ def _emit_sum_taps(builder: Any, emit: _Emitter, args: Any) -> None:
                         builder.store(emit.multiply_add(value, factor[tap], builder.load(slot)), slot)
     added, least = emit.load(bias), emit.splat(floor)
     for j, slot in enumerate(sums):
-        with builder.if_then(builder.icmp_signed(">", rows, ir.Constant(_INDEX, j))):
+        with builder.if_then(builder.icmp_signed(">", rows, ir.Constant(INDEX, j))):
             value = builder.fadd(builder.load(slot), added)
             value = builder.select(builder.fcmp_ordered("<", value, least), least, value)
             emit.store_first(value, out, count)
@@ -178,9 +142,9 @@ def sum_pixels(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit = _Emitter(context, builder, signature.args[1].dtype)
         _, _, _, _, _, rows, count, drop, _ = args
-        last = builder.sub(count, builder.mul(drop, ir.Constant(_INDEX, TILE - 1)))
-        enough = builder.icmp_signed(">=", last, ir.Constant(_INDEX, emit.lanes))
-        whole = builder.and_(enough, builder.icmp_signed(">=", rows, ir.Constant(_INDEX, TILE)))
+        last = builder.sub(count, builder.mul(drop, ir.Constant(INDEX, TILE - 1)))
+        enough = builder.icmp_signed(">=", last, ir.Constant(INDEX, emit.lanes))
+        whole = builder.and_(enough, builder.icmp_signed(">=", rows, ir.Constant(INDEX, TILE)))
         with builder.if_else(whole) as (then, otherwise):
             with then:
                 _emit_sum_pixels(builder, emit, args, masked=False)
@@ -196,16 +160,16 @@ def _emit_sum_pixels(builder: Any, emit: _Emitter, args: Any, *, masked: bool) -
     grads, masks = [], []
     for j in range(TILE):
         if masked:
-            inside = builder.icmp_signed(">", rows, ir.Constant(_INDEX, j))
-            masks.append(emit.first(builder.select(inside, count, ir.Constant(_INDEX, 0))))
+            inside = builder.icmp_signed(">", rows, ir.Constant(INDEX, j))
+            masks.append(emit.first(builder.select(inside, count, ir.Constant(INDEX, 0))))
             grads.append(emit.load_where(masks[-1], b))
         else:
             grads.append(emit.load(b))
         b, count = emit.at(b, b_step), builder.sub(count, drop)
     for i in range(COLUMNS):
-        into = [emit.at(sums, ir.Constant(_INDEX, (i * TAPS + k) * emit.lanes)) for k in range(TAPS)]
+        into = [emit.at(sums, ir.Constant(INDEX, (i * TAPS + k) * emit.lanes)) for k in range(TAPS)]
         total = [emit.load(address) for address in into]
-        window = emit.at(a, emit.entry(columns, ir.Constant(_INDEX, i)))
+        window = emit.at(a, emit.entry(columns, ir.Constant(INDEX, i)))
         for r in range(TILE + TAPS - 1):
             value = emit.load(window)
             window = emit.at(window, step)

@@ -159,10 +159,7 @@ def store_first(typingctx: Any, target: Any, value: Any, count: Any) -> Any:
             with whole:
                 builder.store(value, emit.vector_at(builder, target, value.type)).align = size
             with part:
-                mask = emit.first_lanes(builder, value.type, count)
-                address = builder.bitcast(target, ir.IntType(8).as_pointer())
-                name = f"llvm.masked.store.{emit.suffix(value.type)}.p0"
-                emit.call(builder, name, ir.VoidType(), [value, address, ir.Constant(emit.LANE, size), mask])
+                emit.store_where(builder, emit.first_lanes(builder, value.type, count), value, target, size)
         return context.get_dummy_value()
 
     return types.void(target, value, types.intp), codegen

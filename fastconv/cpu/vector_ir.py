@@ -49,6 +49,12 @@ def load_where(builder: Any, mask: Any, source: Any, fill: Any, size: int) -> An
     return call(builder, f"llvm.masked.load.{suffix(fill.type)}.p0", fill.type, args)
 
 
+def store_where(builder: Any, mask: Any, value: Any, target: Any, size: int) -> None:
+    target = builder.bitcast(target, ir.IntType(8).as_pointer())
+    args = [value, target, ir.Constant(LANE, size), mask]
+    call(builder, f"llvm.masked.store.{suffix(value.type)}.p0", ir.VoidType(), args)
+
+
 def gather_where(builder: Any, mask: Any, source: Any, step: Any, fill: Any, size: int) -> Any:
     name = f"llvm.masked.gather.{suffix(fill.type)}.v{fill.type.count}p0"
     pointers = addresses(builder, source, step, fill.type.count, size)
@@ -106,10 +112,12 @@ class Emitter:
 
     def __init__(self, context: Any, builder: Any, element: Any) -> None:
         self.builder = builder
-        self.scalar = context.get_value_type(element)
-        self.size = element.bitwidth // 8
-        self.lanes = lanes(self.size)
-        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.size: int = element.bitwidth // 8
+        self.lanes = self._lanes()
+        self.vector = ir.VectorType(context.get_value_type(element), self.lanes)
+
+    def _lanes(self) -> int:
+        return lanes(self.size)
 
     def load(self, address: Any) -> Any:
         return load(self.builder, address, self.vector, self.size)
