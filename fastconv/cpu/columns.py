@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fastconv.cpu import _jit, half, order
 from fastconv.cpu.arithmetic import choose, fold_maximum, fold_sum
 from fastconv.cpu.elementary import exp_below
-from fastconv.cpu.microkernel import advance
+from fastconv.cpu.pointers import advance
 from fastconv.cpu.vector import load, load_first, splat, store_first
 
 Array = npt.NDArray[Any]

@@ -29,7 +29,7 @@ from fastconv.cpu.depthwise_moves import (
 )
 from fastconv.cpu.depthwise_plan import make_plan, read_header, read_lists
 from fastconv.cpu.fft_plan import transform_size
-from fastconv.cpu.microkernel import advance, aligned, clear, lanes_at, pointer
+from fastconv.cpu.pointers import advance, aligned, clear, lanes_at, pointer
 from fastconv.cpu.vector import splat, store_first
 
 SLACK = 64  # elements at the end of a buffer: what aligning its start, or a vector that begins inside, may take

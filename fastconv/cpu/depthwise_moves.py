@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from fastconv.cpu._jit import inlined, internal, separate
 from fastconv.cpu.depthwise_kernel import lanes_of
-from fastconv.cpu.microkernel import advance, lanes_at, transpose
 from fastconv.cpu.panel import transpose_run
+from fastconv.cpu.pointers import advance, lanes_at
+from fastconv.cpu.transpose import transpose
 from fastconv.cpu.vector import deinterleave, interleave_high, interleave_low, load, load_first, splat, store_first
 
 

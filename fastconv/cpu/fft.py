@@ -20,12 +20,14 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import flushing, internal, launch, made
+from fastconv.cpu._target import lanes
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.fft_plan import PARTS, Block, Part, Signals, blocks, make_signals, parts, steps
 from fastconv.cpu.fourier import real_spectrum, roots, store_halves, transform
-from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, advance, aligned, clear, lanes, lanes_at, pointer, tile
+from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK
 from fastconv.cpu.plan import DEPTH, WORK, Reading, make_plan
+from fastconv.cpu.pointers import advance, aligned, clear, lanes_at, pointer
 from fastconv.cpu.vector import load, store_first
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
 from fastconv.cpu.winograd_plan import mirrored

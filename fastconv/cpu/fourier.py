@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu._jit import inlined, internal
-from fastconv.cpu.microkernel import advance, lanes_at
+from fastconv.cpu.pointers import advance, lanes_at
 from fastconv.cpu.vector import load, store_first
 
 

@@ -20,7 +20,7 @@ from fastconv.cpu.columns import (
     wide,
 )
 from fastconv.cpu.elementary import log1p
-from fastconv.cpu.microkernel import lanes_at, pointer
+from fastconv.cpu.pointers import lanes_at, pointer
 from fastconv.cpu.softmax import softmax_core
 from fastconv.cpu.vector import store_first
 

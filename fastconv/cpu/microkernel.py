@@ -15,14 +15,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastconv.cpu._jit import VECTOR_BYTES, VECTOR_REGISTERS, inlined
-from fastconv.cpu._target import lanes as lanes
-from fastconv.cpu.pointers import advance as advance
-from fastconv.cpu.pointers import aligned as aligned
-from fastconv.cpu.pointers import clear as clear
-from fastconv.cpu.pointers import copy as copy
-from fastconv.cpu.pointers import lanes_at as lanes_at
-from fastconv.cpu.pointers import pointer as pointer
-from fastconv.cpu.transpose import transpose as transpose
 from fastconv.cpu.vector_ir import INDEX, Emitter, emit_prefetch
 
 # A tile of ROWS x (up to MAX_VECTORS vectors): 24 accumulators of 32 registers, or 12 of 16, leave room for one row of

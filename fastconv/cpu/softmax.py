@@ -27,7 +27,7 @@ from fastconv.cpu.columns import (
     tail_of,
 )
 from fastconv.cpu.elementary import exp, log1p
-from fastconv.cpu.microkernel import advance, clear, lanes_at, pointer
+from fastconv.cpu.pointers import advance, clear, lanes_at, pointer
 from fastconv.cpu.vector import load, splat, store_first
 
 NO_LABELS = np.empty(0, np.int64)
