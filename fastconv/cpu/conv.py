@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu import fft, layout, winograd
+from fastconv.cpu import fft, layout, pointwise, winograd
 from fastconv.cpu._jit import done, flushing, inlined, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.bias import pad_core
@@ -233,25 +233,39 @@ def _convolve(
         else:
             winograd.convolve(source, raw, *operands, channels, prepared)
         return layout.deliver(result, out)
-    x_last = channels_last and x.shape[1] > 1  # one channel is a plane in either order
-    pixels, plan = _way(window, backward, x.shape[0], channels, groups, x.itemsize, channels_last, out_channels)
-    if pixels:
-        convolve_pixels(
-            source, raw, bias, floor, layout.flat_target(result, False), plan, backward, groups, out_channels
+    _convolve_directly(source, channels_last, x, raw, bias, floor, result, window, backward, groups, channels, prepared)
+    return layout.deliver(result, out)
+
+
+def _convolve_directly(
+    source: Any, channels_last: bool, x: Any, weight: Any, bias: Any, floor: Any, result: Any, window: Window,
+    backward: bool, groups: int, channels: int, prepared: Any,
+) -> None:  # fmt: skip
+    """Convolve x, which is ``source`` in memory order, by the micro-kernel, with pixels or channels in its lanes."""
+    images, out_channels, target = x.shape[0], result.shape[1] // groups, layout.flat_target(result, channels_last)
+    if pointwise.chosen(window, backward, channels_last, images, x.itemsize):
+        plain = _plain_bias(bias, result.shape[1], x.dtype)
+        pointwise.convolve(
+            source, weight, plain, floor, target, window, backward, images, groups, channels, out_channels
         )
-        return layout.deliver(result, out)
+        return
+    pixels, plan = _way(window, backward, images, channels, groups, x.itemsize, channels_last, out_channels)
+    if pixels:
+        plain = _plain_bias(bias, result.shape[1], x.dtype)
+        convolve_pixels(source, weight, plain, floor, target, plan, backward, groups, out_channels)
+        return
     packed = np.empty(0, x.dtype)
     if prepared is not None:  # forward the packed weight is the same for all images
-        packed = prepared.form("direct", lambda: pack(raw, backward, out_channels, groups, plan.numbers))
+        packed = prepared.form("direct", lambda: pack(weight, backward, out_channels, groups, plan.numbers))
     elif plan.most_boxes > FEW_BOXES:
-        packed = pack(raw, backward, out_channels, groups, plan.numbers)
+        packed = pack(weight, backward, out_channels, groups, plan.numbers)
     operations = result.size * channels * plan.header.taps
+    x_last = channels_last and x.shape[1] > 1  # one channel is a plane in either order
     launch(
-        conv_core, max(1, operations >> WORK), source, x_last, raw, packed, backward,
-        _padded_bias(bias, groups, out_channels, x.dtype), floor, layout.flat_target(result, channels_last),
-        channels_last, plan.numbers, plan.tables, groups, out_channels,
+        conv_core, max(1, operations >> WORK), source, x_last, weight, packed, backward,
+        _padded_bias(bias, groups, out_channels, x.dtype), floor, target, channels_last, plan.numbers, plan.tables,
+        groups, out_channels,
     )  # fmt: skip
-    return layout.deliver(result, out)
 
 
 @lru_cache(maxsize=64)  # once for both questions: the hash of a window costs as much as a small array
@@ -274,3 +288,8 @@ def _padded_bias(bias: Any, groups: int, out_channels: int, dtype: Any) -> Any:
         padded[:, :out_channels] = bias.reshape(groups, out_channels)
         done(pad_core, layout.read_only(bias), padded.reshape(-1), groups, out_channels)
     return padded.reshape(-1)
+
+
+def _plain_bias(bias: Any, channels: int, dtype: Any) -> Any:
+    """A bias as kernels take it; zeros for none."""
+    return made(np.zeros(channels, dtype), cleared=True) if bias is None else layout.read_only(bias)

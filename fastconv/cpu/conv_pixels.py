@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu._jit import flushing, internal, launch, made
+from fastconv.cpu._jit import flushing, internal, launch
 from fastconv.cpu._target import lanes
 from fastconv.cpu.epilogue import make_target
 from fastconv.cpu.microkernel import FEW_ROWS, MAX_VECTORS, ROWS, few_rows_tile, tile
@@ -140,22 +140,8 @@ def convolve_pixels(
     x: Any, weight: Any, bias: Any, floor: Any, out: Any, plan: Plan, backward: bool, groups: int, out_channels: int
 ) -> None:
     """Convolve flat channels-first arrays."""
-    if bias is None:
-        bias = made(np.zeros(groups * out_channels, x.dtype), cleared=True)
     operations = out.size * plan.header.channels * plan.header.taps
-    bias = np.ascontiguousarray(bias).view(np.ndarray)
-    bias.setflags(write=False)
     launch(
-        pixels_core,
-        max(1, operations >> WORK),
-        x,
-        weight,
-        backward,
-        bias,
-        floor,
-        out,
-        plan.numbers,
-        plan.tables,
-        groups,
-        out_channels,
-    )
+        pixels_core, max(1, operations >> WORK), x, weight, backward, bias, floor, out, plan.numbers, plan.tables,
+        groups, out_channels,
+    )  # fmt: skip

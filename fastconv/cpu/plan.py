@@ -126,8 +126,8 @@ def _plan_phase(
     ]
     taps = math.prod(axis.taps for axis in axes)
     header = Header(
-        taps, math.prod(axis.parts for axis in (n, *placed)), channels, _segment(taps, channels), in_place, planar,
-        placed[2].parts == 1 and placed[1].unit == 1, given[4], pitch[4],
+        taps, math.prod(axis.parts for axis in (n, *placed)), channels, chain_channels(taps, channels), in_place,
+        planar, placed[2].parts == 1 and placed[1].unit == 1, given[4], pitch[4],
         0 if in_place else max(box[0] * pitch[0], channels * pitch[4]),
         math.prod(axis.kernel_size for axis in axes), math.prod(box),
     )  # fmt: skip
@@ -149,7 +149,7 @@ def _panel_pitches(
     return _pitches(lengths, channels, not reading.planar)
 
 
-def _segment(taps: int, channels: int) -> int:
+def chain_channels(taps: int, channels: int) -> int:
     """Channels of a chain: even parts of about DEPTH summands, whole parts of a cache line where taps allow."""
     return _part(channels, max(8, DEPTH // max(taps, 1) // 8 * 8)) if channels else 0
 
