@@ -63,12 +63,10 @@ def main():
         for name, (x_shape, weight_shape, options) in CASES.items():
             rng = np.random.default_rng(0)
             x, weight = (rng.standard_normal(shape, np.float32).astype(dtype) for shape in (x_shape, weight_shape))
-            small = x[(..., *[slice(0, 9)] * (x.ndim - 2))].copy()
             padded = x.itemsize * x.shape[1] * np.prod([n + 2 * options.get("padding", 0) for n in x.shape[2:]])
             for algorithm in ("auto", "direct"):
-                for _, compile_ in calls(small, weight, options, algorithm):
-                    compile_()
                 for pass_, call in calls(x, weight, options, algorithm):
+                    call()  # compiles what a smaller image may not need
                     print(f"{np.dtype(dtype)} {name} {algorithm} {pass_}: {peak(call)} {padded}", flush=True)
 
 
