@@ -1,4 +1,4 @@
-"""fastconv beside PyTorch, ONNX Runtime and OpenVINO in one run: time, GFLOP/s, share of the measured peak and ratios.
+"""fastconv beside PyTorch, NumPy, ONNX Runtime and OpenVINO in one run: time, GFLOP/s, share of the peak and ratios.
 
 Arrays are channels-first going in and coming out, and whatever a library does to them in between is timed. Every
 contender gets the same arrays and the same number of threads, and their results are compared before anything is timed.

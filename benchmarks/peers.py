@@ -131,6 +131,27 @@ class PyTorch:
         return call
 
 
+class NumPy:
+    """NumPy's products of matrices, which its BLAS computes."""
+
+    name = "NumPy"
+
+    def __init__(self, threads: int) -> None:
+        from threadpoolctl import threadpool_limits
+
+        self.version = np.__version__
+        self._limit = threadpool_limits(threads, "blas")  # the variables of the environment are read with NumPy itself
+
+    def prepare(self, operation: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
+        if operation in ("linear", "linear_packed"):
+            x, weight, bias = arguments
+            return lambda: x @ weight.T + bias
+        if operation == "linear_backward":
+            grad_out, x, weight = arguments
+            return lambda: (grad_out @ weight, grad_out.T @ x, grad_out.sum(0))
+        return None
+
+
 class OnnxModel:
     """A model of one node; weights are constants of the model, so that its runtimes prepare them once, untimed."""
 
@@ -245,6 +266,8 @@ def contenders(threads: int, algorithm: str) -> list[Any]:
     found: list[Any] = [FastConv(threads, algorithm)]
     if importlib.util.find_spec("torch"):
         found.append(PyTorch(threads))
+    if importlib.util.find_spec("threadpoolctl"):
+        found.append(NumPy(threads))
     for package, contender in (("onnxruntime", OnnxRuntime), ("openvino", OpenVino)):
         if importlib.util.find_spec(package) and importlib.util.find_spec("onnx"):
             found.append(contender(threads))

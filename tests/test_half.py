@@ -164,7 +164,7 @@ def test_parts_in_any_order(monkeypatch, dtype, arrange):
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_parts_of_a_dense_layer(monkeypatch, dtype):
-    monkeypatch.setattr(half_layers, "CHUNK", 200)
+    monkeypatch.setattr(half_layers, "WEIGHTS", 200)
     rows, matrix = strategies.values((7, 30), dtype, 2), strategies.values((50, 30), dtype, 3)
     y = check(fc.linear, rows, matrix)
     check(fc.linear_backward, y, rows, matrix, exact=False)

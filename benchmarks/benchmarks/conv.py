@@ -39,6 +39,35 @@ class Conv:
         self.call()
 
 
+class OneAxis:
+    """The same convolution along one axis, as three functions can be asked for it; all should take equally long."""
+
+    params = (["conv1d", "conv2d (1, k)", "conv2d (k, 1)"], ["forward", "backward_input", "backward_weight"])
+    param_names = ("form", "pass")
+
+    def setup(self, form: str, pass_: str) -> None:
+        random = np.random.default_rng(0)
+        axes = {"conv1d": (), "conv2d (1, k)": (2,), "conv2d (k, 1)": (3,)}[form]
+        x, weight, grad_out = (
+            np.expand_dims(random.standard_normal(shape, np.float32), axes)
+            for shape in ((4, 64, 4096), (64, 64, 7), (4, 64, 4096))
+        )
+        padding = {"conv1d": 3, "conv2d (1, k)": (0, 3), "conv2d (k, 1)": (3, 0)}[form]
+        name = form.partition(" ")[0]
+        forward, backward_input, backward_weight = (
+            getattr(fc, name + end) for end in ("", "_backward_input", "_backward_weight")
+        )
+        self.call = {
+            "forward": lambda: forward(x, weight, padding=padding),
+            "backward_input": lambda: backward_input(grad_out, weight, x.shape, padding=padding),
+            "backward_weight": lambda: backward_weight(grad_out, x, weight.shape, padding=padding),
+        }[pass_]
+        self.call()
+
+    def time_conv(self, form: str, pass_: str) -> None:
+        self.call()
+
+
 class Conv2dMemoryOrder:
     """One layer in both memory orders and dtypes."""
 

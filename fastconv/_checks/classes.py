@@ -44,7 +44,7 @@ def labels(logits: Any, value: Any, ignore_index: int) -> None:
     """Each label names a class or is ignored."""
     classes = logits.shape[min(logits.ndim - 1, 1)]
     # As unsigned numbers negative ones are large: small batches notice a pass that is spared.
-    if value.size == 0 or value.view(value.dtype.str.replace("i", "u")).max() < classes:
+    if value.size == 0 or np.maximum.reduce(value.view(value.dtype.str.replace("i", "u")), axis=None) < classes:
         return
     wrong = (value != ignore_index) & ((value < 0) | (value >= classes))
     if wrong.any():

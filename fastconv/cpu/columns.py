@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,15 +171,23 @@ class Columns(NamedTuple):
     """An array as (outer, count, inner) in memory order, with the axis in question in the middle."""
 
     axes: tuple[int, ...]
+    others: tuple[int, ...]  # of an array without the axis in question
     classes: int
     inner: int
     tasks: int
 
 
 def columns_of(x: Array, axis: int) -> Columns:
-    axes = order.memory_axes(x)
-    inner = math.prod(x.shape[a] for a in axes[axes.index(axis) + 1 :])
-    return Columns(axes, x.shape[axis], inner, x.size // _SHARE)
+    return _columns(order.memory_axes(x), x.shape, axis)
+
+
+@lru_cache(maxsize=64)
+def _columns(axes: tuple[int, ...], shape: tuple[int, ...], axis: int) -> Columns:
+    place = axes.index(axis)
+    inner = math.prod(shape[a] for a in axes[place + 1 :])
+    others = tuple(a - (a > axis) for a in axes if a != axis)
+    natural = order.NATURAL[len(others)]
+    return Columns(axes, natural if others == natural else others, shape[axis], inner, math.prod(shape) // _SHARE)
 
 
 def run_columns(core: Any, columns: Columns, inputs: tuple[Array, ...], *options: Any) -> Array:

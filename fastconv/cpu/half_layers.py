@@ -17,6 +17,7 @@ from fastconv.cpu import conv, conv_weight, layout, linear
 from fastconv.cpu.half import is_half, narrow, narrowed, widen
 
 CHUNK = 1 << 20  # elements in float32 at a time
+WEIGHTS = 1 << 18  # of a dense layer's weight: each is used once, from L2
 ROWS = 4  # a band is a multiple of Winograd's tiles
 
 
@@ -172,8 +173,8 @@ def conv_backward_bias(grad_out: Any) -> Any:
 
 # --------------------------------------------------------------------------------------------------------- dense layers
 def _parts(count: int, elements: int) -> Iterator[slice]:
-    """Runs of ``count`` rows of a weight of this many elements: of CHUNK elements or of one row."""
-    step = max(1, CHUNK * count // max(elements, 1))
+    """Runs of ``count`` rows of a weight of this many elements: of WEIGHTS elements or of one row."""
+    step = max(1, WEIGHTS * count // max(elements, 1))
     return (slice(first, first + step) for first in range(0, count, step))
 
 

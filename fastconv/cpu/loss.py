@@ -91,22 +91,20 @@ def _items(logits: Array, labels: Array, ignore_index: int) -> tuple[Array, Arra
 
 def _losses(logits: Array, labels: Array) -> Array:
     columns = columns_of(logits, 1)
-    label_axes = tuple(axis - (axis > 1) for axis in columns.axes if axis != 1)
-    names = _expected(labels, label_axes, logits.shape[1])
-    losses = order.empty(labels.shape, logits.dtype, label_axes)
+    names = _expected(labels, columns.others, logits.shape[1])
+    losses = order.empty(labels.shape, logits.dtype, columns.others)
     if logits.size == 0:
         losses[...] = 0
         return losses
     flat = order.flat(logits, columns.axes), columns.classes, columns.inner, names
-    _jit.launch(_cross_entropy, columns.tasks, *flat, order.flat_target(losses, label_axes))
+    _jit.launch(_cross_entropy, columns.tasks, *flat, order.flat_target(losses, columns.others))
     return losses
 
 
 @by_float32
 def _gradient(logits: Array, labels: Array, weight: float) -> Array:
     columns = columns_of(logits, 1)
-    label_axes = tuple(axis - (axis > 1) for axis in columns.axes if axis != 1)
-    return run_columns(softmax_core, columns, (logits,), _expected(labels, label_axes, logits.shape[1]), weight)
+    return run_columns(softmax_core, columns, (logits,), _expected(labels, columns.others, logits.shape[1]), weight)
 
 
 def _total_of(losses: Array, divisor: int, dtype: np.dtype[Any]) -> Any:

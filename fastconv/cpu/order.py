@@ -12,22 +12,24 @@ from fastconv.cpu._jit import made
 
 Array = npt.NDArray[Any]
 
+NATURAL = tuple(tuple(range(ndim)) for ndim in range(65))  # axes in their order, compared by identity: calls are short
+
 
 def memory_axes(x: Array) -> tuple[int, ...]:
     """The axes of ``x`` from the slowest to the fastest in memory."""
     if x.flags.c_contiguous:
-        return tuple(range(x.ndim))
+        return NATURAL[x.ndim]
     return tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
 
 
 def flat(x: Array, axes: tuple[int, ...]) -> Array:
     """``x`` with its axes in this order as a read-only 1-D view; copied if that would have gaps or step backwards."""
-    return layout.read_only(x.transpose(axes))
+    return layout.read_only(x if axes is NATURAL[x.ndim] else x.transpose(axes))
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...]) -> Array:
     """A new array of this shape whose memory order is ``axes``."""
-    if axes == tuple(range(len(shape))):
+    if axes == NATURAL[len(shape)]:
         return made(np.empty(shape, dtype))
     ordered = made(np.empty([shape[axis] for axis in axes], dtype))
     return ordered.transpose([axes.index(axis) for axis in range(len(axes))])
@@ -35,7 +37,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...]) -
 
 def flat_target(result: Array, axes: tuple[int, ...]) -> Array:
     """The writable 1-D view of an array whose memory order is ``axes``."""
-    view = result.transpose(axes).reshape(-1)
+    view = (result if axes is NATURAL[result.ndim] else result.transpose(axes)).reshape(-1)
     return view if type(view) is np.ndarray else view.view(np.ndarray)
 
 

@@ -16,8 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from fastconv.cpu import vector_ir as emit
-from fastconv.cpu._target import HAS_HALF, lanes
-from fastconv.cpu.half import emit_narrow, emit_wide
+from fastconv.cpu._target import lanes
+from fastconv.cpu.half import emit_narrowed, emit_widened
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -55,17 +55,11 @@ def _bits(kind: Any) -> Any:
 
 
 def _widened(builder: Any, bits: Any, pointer: Any) -> Any:
-    if HAS_HALF and pointer.dtype == types.uint16:
-        halves = builder.bitcast(bits, ir.VectorType(ir.HalfType(), bits.type.count))
-        return builder.fpext(halves, ir.VectorType(ir.FloatType(), bits.type.count))
-    return emit_wide(builder, bits, pointer.dtype == types.int16)
+    return emit_widened(builder, bits, pointer.dtype == types.int16)
 
 
 def _narrowed(builder: Any, value: Any, pointer: Any) -> Any:
-    if HAS_HALF and pointer.dtype == types.uint16:
-        halves = builder.fptrunc(value, ir.VectorType(ir.HalfType(), value.type.count))
-        return builder.bitcast(halves, _bits(value.type))
-    return emit_narrow(builder, value, pointer.dtype == types.int16)
+    return emit_narrowed(builder, value, pointer.dtype == types.int16)
 
 
 # ----------------------------------------------------------------------------------------------------- loads and stores

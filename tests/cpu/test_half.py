@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numba import njit, types
 
 from fastconv.cpu import half, layout
 from tests import strategies
@@ -48,6 +49,24 @@ def test_float32_is_rounded_to_bfloat16_as_ml_dtypes_does():
     with np.errstate(invalid="ignore"):
         expected = floats32().astype(brain)
     same_floats(half.narrowed(floats32()[None], np.dtype(brain))[0], expected)
+
+
+def test_without_an_instruction_float16_is_converted_alike():
+    wide = half.conversion(half.emit_wide, types.uint16, types.float32, False)
+    narrow = half.conversion(half.emit_narrow, types.float32, types.uint16, False)
+
+    @njit
+    def convert(bits, floats, widened, narrowed):
+        for i in range(bits.size):
+            widened[i] = wide(bits[i])
+        for i in range(floats.size):
+            narrowed[i] = narrow(floats[i])
+
+    widened, narrowed = np.empty(BITS.size, np.float32), np.empty(floats32().size, np.uint16)
+    convert(BITS, floats32(), widened, narrowed)
+    same_floats(widened, BITS.view(np.float16).astype(np.float32))
+    with np.errstate(over="ignore"):
+        same_floats(narrowed.view(np.float16), floats32().astype(np.float16))
 
 
 def test_only_sixteen_bit_floats_are_half():
