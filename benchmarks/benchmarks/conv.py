@@ -4,7 +4,7 @@ import numpy as np
 
 import fastconv as fc
 
-from .layers import CONV_LAYERS
+from .layers import CONV_LAYERS, CONV_TRANSPOSE_LAYERS
 
 _LAYERS = {layer.name: layer for layer in CONV_LAYERS if hasattr(fc, layer.function)}
 
@@ -65,6 +65,30 @@ class OneAxis:
         self.call()
 
     def time_conv(self, form: str, pass_: str) -> None:
+        self.call()
+
+
+class ConvTranspose:
+    """Transposed convolutions, in the table as the convolutions that they reverse."""
+
+    params = ([layer.name for layer in CONV_TRANSPOSE_LAYERS], ["forward", "backward"])
+    param_names = ("layer", "pass")
+
+    def setup(self, name: str, pass_: str) -> None:
+        layer = next(layer for layer in CONV_TRANSPOSE_LAYERS if layer.name == name)
+        random = np.random.default_rng(0)
+        x, weight, grad_out = (
+            random.standard_normal(shape, np.float32)
+            for shape in (layer.output_shape, layer.weight_shape, layer.input_shape)
+        )
+        options = {"stride": layer.stride, "padding": layer.padding}
+        self.call = {
+            "forward": lambda: fc.conv_transpose2d(x, weight, **options),
+            "backward": lambda: fc.conv_transpose2d_backward(grad_out, x, weight, **options),
+        }[pass_]
+        self.call()
+
+    def time_conv_transpose(self, name: str, pass_: str) -> None:
         self.call()
 
 
