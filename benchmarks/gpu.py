@@ -64,8 +64,8 @@ def medians(torch: Any, calls: list[Call], rounds: int) -> list[float]:
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
-def peak(torch: Any, dtype: str, rounds: int) -> float:
-    """Floating-point operations per second of chains of multiply-adds that wait for nothing else."""
+def chains_of(dtype: str) -> Any:
+    """The kernel of :func:`peak`, whose loop is multiply-adds and next to nothing else."""
     from fastconv.cuda._jit import cuda, device, kernel, types, u32
 
     number = getattr(types, dtype)
@@ -90,6 +90,12 @@ def peak(torch: Any, dtype: str, rounds: int) -> float:
         a, b, c, d, e, f, g, h = sums
         out[cuda.grid(1)] = a + b + c + d + e + f + g + h
 
+    return chains
+
+
+def peak(torch: Any, dtype: str, rounds: int) -> float:
+    """Floating-point operations per second of chains of multiply-adds that wait for nothing else."""
+    chains = chains_of(dtype)
     blocks = 16 * torch.cuda.get_device_properties(0).multi_processor_count
     out = torch.empty(blocks * 256, dtype=getattr(torch, dtype), device="cuda")
     (time,) = medians(torch, [lambda: chains[blocks, 256](out, 0.999)], rounds)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 pytest.importorskip("numba.cuda", reason="needs Numba's CUDA package", exc_type=ImportError)
@@ -46,3 +50,11 @@ def test_others(name, tmp_path):
     architectures = machine_code.ARCHITECTURES if "float32" in name else ("sm_80",)
     for code in codes(name, *kernels.OTHERS[name], tmp_path, architectures):
         assert code.registers <= 128  # two blocks of 256 threads share a multiprocessor
+
+
+def test_the_peak_of_benchmarks_is_one_of_multiply_adds(tmp_path):
+    spec = importlib.util.spec_from_file_location("gpu", Path(__file__).parents[2] / "benchmarks" / "gpu.py")
+    gpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gpu)
+    code = machine_code.code_of(gpu.chains_of("float32"), (np.dtype(np.float32), 0.5), "sm_90", tmp_path)
+    assert code.share("FFMA") > 0.95
