@@ -4,22 +4,26 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastconv.cuda._jit", reason="the CUDA packages are not installed", exc_type=ImportError)
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 import fastconv as fc
-from tests import naive
-from tests.cuda.agreement import assert_agree, on_cuda
+from tests.cuda.agreement import assert_agree, items, on_cuda
 from tests.strategies import channels_last, contiguous, values
 
 
-@settings(max_examples=15)
-@given(st.sampled_from((np.int32, np.int64)), st.integers(0, 9))
-def test_max_pool_of_integers(dtype, seed):
-    x = np.random.default_rng(seed).integers(-99, 99, (2, 3, 7, 6)).astype(dtype)
-    actual = on_cuda(fc.max_pool2d, x, 3, 2, 1, return_indices=True)
-    for got, want in zip(actual, naive.max_pool_forward(x, 3, 2, 1), strict=True):
-        np.testing.assert_array_equal(got, want)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_integers(dtype):
+    info = np.iinfo(dtype)
+    x = np.random.default_rng(0).integers(info.min, info.max, (2, 3, 6, 7), dtype, endpoint=True)
+    y, indices = fc.max_pool2d(x, 2, return_indices=True)
+    for function, *args in (
+        (fc.max_pool2d, x, 3, 2, 1, 1, True, True),
+        (fc.adaptive_max_pool2d, x, (4, 3), True),
+        (fc.global_max_pool, x, True),
+        (fc.max_unpool2d, y, indices, x.shape),
+        (fc.max_unpool2d_backward, x, indices),
+    ):
+        for got, want in zip(items(on_cuda(function, *args)), items(function(*args)), strict=True):
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("shape", [(2, 70, 300), (1, 3, 9000), (300, 5, 2)])
