@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import fastconv as fc
 from tests.cuda import drawn
 from tests.cuda.agreement import assert_agree, items, on_cuda
-from tests.cuda.cases import cases
+from tests.cuda.cases import cases, draw
 from tests.ptx.executor import Interpreter
 
 HOST_ONLY = {"pack", "precompile"}  # packed weights are in the order in which the CPU reads them
@@ -60,8 +60,8 @@ def test_the_order_of_blocks_changes_no_bit(name):
 on_device = [pytest.mark.gpu, pytest.mark.skipif(not jit.runs(), reason="there is no CUDA device here")]
 
 
-def agree_on_device(to_device, to_host, dtype):
-    for name, (args, options) in CASES.items():
+def agree_on_device(to_device, to_host, dtype, cases=CASES):
+    for name, (args, options) in cases.items():
         args = [a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
         function = getattr(fc, name)
         actual = function(*(to_device(a) if isinstance(a, np.ndarray) else a for a in args), **options)
@@ -78,6 +78,12 @@ class TestOnDevice:
 
     def test_numba(self, dtype):
         agree_on_device(lambda a: jit.cuda.to_device(np.ascontiguousarray(a)), lambda a: a.copy_to_host(), dtype)
+
+    def test_large_tiles(self, dtype):
+        """Enough pixels and channels for the largest tile, which no case for the interpreter needs."""
+        x, weight, options = draw(8, 64, 28, 28), draw(256, 64, 3, 3), {"padding": 1}
+        large = {"conv2d": ((x, weight), options), "conv2d_backward": ((draw(8, 256, 28, 28), x, weight), options)}
+        agree_on_device(jit.cuda.to_device, lambda a: a.copy_to_host(), dtype, large)
 
     def test_cupy(self, dtype):
         cupy = pytest.importorskip("cupy")
