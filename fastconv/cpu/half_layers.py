@@ -13,8 +13,8 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import bias as bias_gradient
-from fastconv.cpu import conv, conv_weight, layout, linear
-from fastconv.cpu.half import is_half, narrow, narrowed, widen
+from fastconv.cpu import conv, conv_weight, layout, linear, product
+from fastconv.cpu.half import is_brain, is_half, narrow, narrowed, widen
 
 CHUNK = 1 << 20  # elements in float32 at a time
 WEIGHTS = 1 << 18  # of a dense layer's weight: each is used once, from L2
@@ -185,6 +185,9 @@ def linear_forward(x: Any, weight: Any, bias: Any, relu: bool = False, out: Any 
     if prepared is not None:
         y = linear.linear_forward(rows, _wide_weight(weight, prepared), wide_bias, relu, None, prepared)
         return _narrowed(y, x.dtype, out)
+    if weight.flags.c_contiguous and product.reads_in_place(len(x), *weight.shape):
+        bits = weight.view(np.int16 if is_brain(x.dtype) else np.uint16)
+        return _narrowed(linear.linear_forward(rows, bits, wide_bias, relu), x.dtype, out)
     y = np.empty((len(x), len(weight)), np.float32)
     for part in _parts(len(weight), weight.size):
         some = None if wide_bias is None else wide_bias[part]

@@ -7,6 +7,8 @@ r is its fastest axis, and streams through the caches: one vector of six rows a 
 product with A and B changing places writes C transposed. That is how few rows meet a large B: it is read once, in
 place.
 
+What is read in place may be 16-bit floats, as integers: rows that are about to be used become float32 in L2.
+
 A sum runs in chains of r whose number depends on the depth alone, so that all of these ways give the same bits.
 """
 
@@ -16,6 +18,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, flushing, inlined, internal, launch, made
@@ -29,12 +33,13 @@ from fastconv.cpu.transpose import transpose
 from fastconv.cpu.vector import load, load_first, splat, store_first
 from fastconv.cpu.weights import block_lanes, make_lanes
 
+HALVES = (types.uint16, types.int16)  # as float16 and bfloat16 are stored
 CHAIN = 384  # summands of one chain, at most
 PANEL_BYTES = 1 << 20  # of packed B; half of a usual L2
 FEW_ROWS = 128
 SUMS_BYTES = 384 << 10  # of the sums that wait for the next part of the depth
 AHEAD = 8  # rows of B that are prefetched ahead of their use
-MOVE = 10  # multiply-adds that take as long as one element's transpose
+MOVE = 12  # multiply-adds that take as long as one element's transpose
 TOGETHER = 16  # tiles of A that are packed side by side, so that whole cache lines are read
 
 
@@ -62,8 +67,8 @@ def product_core(
     ``bias`` has whole vectors along the fastest axis of C, or is empty: then there is no ReLU either.
     """
     sizes = Product(rows, columns, depth, a_packed, b_across, c_across, part, wide, chunk)
-    width, panels, tiles = lanes_at(pointer(a, 0)), (columns + wide - 1) // wide, (rows + ROWS - 1) // ROWS
-    scratch = _make_scratch(a, sizes, width)
+    width, panels, tiles = lanes_at(pointer(b, 0)), (columns + wide - 1) // wide, (rows + ROWS - 1) // ROWS
+    scratch = _make_scratch(b, sizes, width, _wide_elements(a, chunk * depth))
     chains = scratch.cuts.size - 1
     splits = 1 if panels % workers == 0 or panels >= 4 * workers else min(tiles, workers)
     for item in range(worker, panels * splits, workers):
@@ -72,6 +77,7 @@ def product_core(
         along = make_lanes(min(wide, columns - panel), width)
         for first in range(start, stop, chunk):
             last = min(stop, first + chunk)
+            _widen_rows(a, first * depth, (last - first) * depth, scratch.wide)
             for chain in range(0, chains, part):
                 until = min(chain + part, chains)
                 if first == start or part < chains:
@@ -82,12 +88,12 @@ def product_core(
                     if bias.size == 0 and part >= chains and not c_across and count == pitch:
                         straight = last if last < rows else last - (last - first) % ROWS
                         into = pointer(c, first * columns + panel + lane)
-                        _multiply(a, sizes, lane, pitch, first, straight, chain, until, scratch, into, columns)
+                        _multiply(a, sizes, lane, pitch, first, first, straight, chain, until, scratch, into, columns)
                     if straight < last:
                         into = aligned(pointer(scratch.sums, 0))
                         if part < chains:
                             into = advance(into, lane * (chunk + ROWS))
-                        _multiply(a, sizes, lane, pitch, straight, last, chain, until, scratch, into, pitch)
+                        _multiply(a, sizes, lane, pitch, first, straight, last, chain, until, scratch, into, pitch)
                         if until == chains:
                             _store(into, pitch, count, bias, floor, c, sizes, straight, last, panel + lane, scratch)
 
@@ -103,10 +109,11 @@ class Scratch(NamedTuple):
     places: Any  # [vectors]: where the rows of a block of as many vectors start in the panel
     vectors: Any  # where the vectors of a row start in the panel, and how far they are from row to row
     square: Any
+    wide: Any  # rows of A in float32, where it has 16-bit floats
 
 
 @internal
-def _make_scratch(a, sizes, width):
+def _make_scratch(b, sizes, width, widened):
     chains = max(1, (sizes.depth + CHAIN - 1) // CHAIN)  # at least one: a sum of nothing is stored too
     cuts = np.empty(chains + 1, np.int64)
     for k in range(cuts.size):
@@ -124,9 +131,53 @@ def _make_scratch(a, sizes, width):
         for r in range(deep + width):
             places[vectors * (deep + width) + r] = vectors * width * r
     return Scratch(
-        np.empty(deep * sizes.wide + SLACK, a.dtype), np.empty((sizes.chunk + ROWS) * kept + SLACK, a.dtype), cuts,
-        rows, summands, places, np.empty(2 * (sizes.wide // width), np.int64), np.empty(width * width + SLACK, a.dtype),
+        np.empty(deep * sizes.wide + SLACK, b.dtype), np.empty((sizes.chunk + ROWS) * kept + SLACK, b.dtype), cuts,
+        rows, summands, places, np.empty(2 * (sizes.wide // width), np.int64), np.empty(width * width + SLACK, b.dtype),
+        np.empty(widened + 1, b.dtype),
     )  # fmt: skip
+
+
+def _wide_elements(a: Any, count: int) -> int:
+    """Room for ``count`` elements of A in float32; none where it has floats of that size."""
+    raise NotImplementedError("_wide_elements is for compiled code")
+
+
+@overload(_wide_elements, jit_options={"forceinline": True})
+def _wide_elements_of(a, count):
+    return (lambda a, count: count) if a.dtype in HALVES else (lambda a, count: 0)
+
+
+def _widen_rows(a: Any, start: int, count: int, wide: Any) -> None:
+    """``wide[:count] = a[start:]`` where A has 16-bit floats."""
+    raise NotImplementedError("_widen_rows is for compiled code")
+
+
+@overload(_widen_rows, jit_options={"forceinline": True})
+def _widen_rows_of(a, start, count, wide):
+    if a.dtype not in HALVES:
+        return lambda a, start, count, wide: None
+    return lambda a, start, count, wide: _widen(a, start, count, wide)
+
+
+@internal
+def _widen(a, start, count, wide):
+    zero = splat(pointer(wide, 0), 0.0)
+    width = lanes_at(pointer(wide, 0))
+    for k in range(0, count, width):
+        value = load_first(pointer(a, start + k), count - k, zero)
+        store_first(pointer(wide, k), value, count - k)
+
+
+def _row(a: Any, wide: Any, start: int, base: int) -> Any:
+    """Element ``start`` of A, or of what was widened from element ``base`` on."""
+    raise NotImplementedError("_row is for compiled code")
+
+
+@overload(_row, jit_options={"forceinline": True})
+def _row_of(a, wide, start, base):
+    if a.dtype in HALVES:
+        return lambda a, wide, start, base: pointer(wide, start - base)
+    return lambda a, wide, start, base: pointer(a, start)
 
 
 @inlined
@@ -159,7 +210,7 @@ def _pack_panel(b, sizes, along, column, start, stop, scratch):
 
 
 @internal
-def _multiply(a, sizes, lane, pitch, first, stop, chain, until, scratch, into, into_pitch):
+def _multiply(a, sizes, lane, pitch, base, first, stop, chain, until, scratch, into, into_pitch):
     """Add some chains of the packed panel to the sums of rows ``first`` to ``stop``, which start at ``into``."""
     width, cuts = lanes_at(into), scratch.cuts
     start, places = cuts[chain], _places(scratch, pitch, width)
@@ -168,7 +219,7 @@ def _multiply(a, sizes, lane, pitch, first, stop, chain, until, scratch, into, i
         rows = pointer(scratch.rows, 0 if i + ROWS <= sizes.rows else ROWS)
         for k in range(chain, until):
             tile(
-                pitch // width, cuts[k + 1] - cuts[k], pointer(a, i * sizes.depth), rows,
+                pitch // width, cuts[k + 1] - cuts[k], _row(a, scratch.wide, i * sizes.depth, base * sizes.depth), rows,
                 pointer(scratch.summands, cuts[k]), panel, advance(places, cuts[k] - start), AHEAD * pitch,
                 advance(into, (i - first) * into_pitch), into_pitch, k > 0,
             )  # fmt: skip
@@ -255,6 +306,11 @@ def _cost(rows: int, columns: int, depth: int, itemsize: int, a_across: bool, b_
     return multiplied + MOVE * (a_across * rows * depth + b_across * columns * depth + c_across * rows * columns)
 
 
+def reads_in_place(rows: int, columns: int, depth: int) -> bool:
+    """Whether :func:`multiply` reads ``b`` in place, r being its fastest axis: then it may have 16-bit floats."""
+    return choose_way(rows, columns, depth, 4, False, True).swapped
+
+
 def _flat(x: Any, prefer_across: bool) -> tuple[Any, bool]:
     """A matrix as a flat view in memory order, and whether its first axis is the fastest."""
     across = x.flags.f_contiguous and (prefer_across or not x.flags.c_contiguous)
@@ -272,7 +328,7 @@ def multiply(a: Any, b: Any, result: Any, bias: Any = None, relu: bool = False) 
     if way.swapped:
         rows, columns, a_flat, b_flat = columns, rows, b_flat, a_flat
         a_across, b_across = not b_across, not a_across
-    if a_across:
+    if a_across:  # of floats: 16-bit ones are read in place alone, see reads_in_place
         packed = made(np.zeros((-(-rows // ROWS) * ROWS) * depth, result.dtype), cleared=True)
         launch(pack_rows_core, rows * depth >> 16, a_flat, packed, rows, depth)
         a_flat = layout.read_only(packed)
