@@ -4,10 +4,10 @@
         of V[k][tile, (part, in_channel)] * U[k][(part, in_channel), out_channel]
 
 V, U and M are tiles of the input, parts of kernels and tiles of the output as :mod:`~fastconv.cpu.winograd_plan` cuts
-them and :mod:`~fastconv.cpu.winograd_transforms` has them. k is one of 36 products, or of the 6 of F(4, 3) for kernels
-along one axis. The input gradient is the same of grad_out, with kernels turned round and channels exchanged.
-Whatever is transformed is used at once, out of the L2 cache: even a weight is transformed anew for every box of tiles,
-which takes less time than to read it, four times as large, from further away.
+them and :mod:`~fastconv.cpu.winograd_transforms` has them. k is one of 36 products, or of the 6 of F(4, 3) or F(3, 4)
+for kernels along one axis. The input gradient is the same of grad_out, with kernels turned round and channels
+exchanged. Whatever is transformed is used at once, out of the L2 cache: even a weight is transformed anew for every
+box of tiles, which takes less time than to read it, four times as large, from further away.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fastconv.cpu.winograd_plan import (
     make_shape,
     part_at,
     shape_of,
-    tap_with_zeros,
+    tap_in_parts,
 )
 from fastconv.cpu.winograd_transforms import transform_input, transform_kernel, transform_output
 
@@ -119,19 +119,19 @@ def make_transform_box(transform: Any) -> Any:
 
     def transform_box(memory, pitch, row, shape, reader, grid, first, pieces, box):
         (_, d, h, w), piece = phase_axes(grid, 0), phase_header(grid, 0).channels
-        there, across = aligned(pointer(memory, 0)), shape.dilation * w.tap_pitch
+        there, across = aligned(pointer(memory, 0)), shape.dilation * shape.column_stride * w.tap_pitch
         for index in range(pieces):
             panel = read_box(reader, grid, 0, box, first + index)
             for t in range(tiles_of(box) * shape.dilation):
                 tile_at = advance(panel, reader.pixels[t // shape.dilation] + t % shape.dilation * w.tap_pitch)
-                for part in range(shape.parts):
+                for part in range(shape.parts // shape.column_stride):
                     z, y, x = part_at(shape, part)
-                    source = advance(tile_at, z * d.tap_pitch + PART * (y * h.tap_pitch + x * across))
-                    target = advance(there, t * row + part * piece)
-                    for c in range(0, piece, lanes_at(there)):
+                    source = advance(tile_at, z * d.tap_pitch + y * h.tap_pitch + x * shape.dilation * w.tap_pitch)
+                    target = advance(there, t * row + part * shape.column_stride * piece)
+                    for c in range(0, shape.column_stride * piece, lanes_at(there)):
                         transform(
-                            shape.row > 0, advance(source, c), h.tap_pitch, across, advance(target, c),
-                            shape.row * pitch, pitch,
+                            shape.form, advance(source, c), shape.row_stride * h.tap_pitch, across,
+                            advance(target, c), shape.row * pitch, pitch,
                         )  # fmt: skip
             there = advance(there, shape.products * pitch)
 
@@ -171,20 +171,20 @@ def _transform_kernels(work, weight, packed, lanes, group, block, index):
             first, target = first_tap(shape, part), advance(there, (part * piece + start) * pitch)
             for v in range(0, count * pitch, lanes_at(few)):
                 transform_kernel(
-                    shape.row > 0, advance(source, first * tap + v), shape.down * shape.row_taps * tap,
+                    shape.form, advance(source, first * tap + v), shape.down * (PART if shape.across else 1) * tap,
                     shape.across * tap, advance(target, v), shape.row * kernels_pitch, kernels_pitch,
                 )  # fmt: skip
 
 
 @internal
 def _order_few(to, weight, shape, pitch):
-    """Where an element of a run of the weight goes among FEW packed kernels with their zeros, [tap][channel][lane]."""
+    """Where an element of a run of the weight goes among FEW packed kernels, [part, tap][channel][lane]."""
     to[:] = -1
     for q in range(weight.taps if weight.backward else weight.taps * FEW):
         tap, c = q % weight.taps, q // weight.taps
         if weight.backward:  # kernels are turned round
             tap = weight.taps - 1 - tap
-        to[q] = (tap_with_zeros(shape, tap) * FEW + c) * pitch
+        to[q] = (tap_in_parts(shape, tap) * FEW + c) * pitch
 
 
 @internal
@@ -215,7 +215,7 @@ def _store_block(work, lanes, group, block, box, grid, target, bias, floor):
     lane, pitch, channels = block_lanes(lanes, block)
     (_, _, h, w), (n, _, _, _) = phase_axes(target.plan, 0), phase_axes(grid, 0)
     width, planes, pixels, shape = lanes.width, pointer(work.planes, 0), pointer(work.pixels, 0), work.shape
-    tall, wide = STEP if shape.down else 1, (STEP if shape.across else 1) * shape.dilation
+    tall, wide = shape.step if shape.down else 1, (shape.step if shape.across else 1) * shape.dilation
     left = box.w * wide
     row = min(box.width * wide, w.count - left)
     between = row if shape.dilation == 1 else box.width * wide  # pixels from row to row of the results
@@ -230,7 +230,7 @@ def _store_block(work, lanes, group, block, box, grid, target, bias, floor):
                     tile_at = (plane * box.height + y) * box.width * shape.dilation + x
                     column = x // shape.dilation * wide + x % shape.dilation
                     transform_output(
-                        shape.row > 0, advance(sums, tile_at * pitch + v), shape.row * work.sums_pitch, work.sums_pitch,
+                        shape.form, advance(sums, tile_at * pitch + v), shape.row * work.sums_pitch, work.sums_pitch,
                         advance(results, (y * tall * between + column) * width), shape.down * between * width,
                         shape.across * shape.dilation * width,
                     )  # fmt: skip

@@ -113,20 +113,26 @@ def _opposite_pairs(rows: Matrix) -> list[tuple[int, int]]:
     return [(i, i + 1) for i in range(len(rows) - 1) if opposite(rows[i], rows[i + 1])]
 
 
-def make_transform(matrix: Matrix) -> Any:
-    """``transform(plane, ...)``: the product M X Mᵀ for one vector of channels, with i, j, k, l from 0 on
+PLANE, ROW, SHORT_ROW = 0, 1, 2  # tiles of 4x4 results and 3x3 taps, of 4 and 3 in a row, of 3 and 4 in a row
+
+
+def make_transform(matrix: Matrix, short: Matrix) -> Any:
+    """``transform(form, ...)``: the product M X Mᵀ for one vector of channels, with i, j, k, l from 0 on
 
         target[i * to_row + j * to_column] = sum over k, l of M[i, k] * M[j, l] * source[k * row + l * column]
 
-    or, unless ``plane``, M x for a row: both its distances are those of rows and of columns together, one of them 0.
+    or M x for a row: its distance is that of rows and of columns together, one of them 0; ``short`` M for short ones.
     """
     on_plane, on_row = _make_transform(matrix, _emit_plane), _make_transform(matrix, _emit_row)
+    on_short_row, one = _make_transform(short, _emit_row), matrix == short
 
-    def transform(plane, source, row, column, target, to_row, to_column):  # type: ignore[no-untyped-def]
-        if plane:
+    def transform(form, source, row, column, target, to_row, to_column):  # type: ignore[no-untyped-def]
+        if form == PLANE:
             on_plane(source, row, column, target, to_row, to_column)
-        else:
+        elif one or form == ROW:
             on_row(source, row, column, target, to_row, to_column)
+        else:
+            on_short_row(source, row, column, target, to_row, to_column)
 
     return inlined(transform)
 
@@ -169,6 +175,8 @@ def _at(emit: Emitter, address: Any, i: int, row: Any, j: int, column: Any) -> A
     return emit.builder.gep(address, [emit.builder.add(down, across)])
 
 
-transform_input = make_transform(input_matrix())
-transform_kernel, transform_output = make_transform(kernel_matrix(3)), make_transform(output_matrix(4))
-transform_grad, transform_weight = make_transform(kernel_matrix(4)), make_transform(output_matrix(3))
+transform_input = make_transform(input_matrix(), input_matrix())
+transform_kernel = make_transform(kernel_matrix(3), kernel_matrix(4))
+transform_output = make_transform(output_matrix(4), output_matrix(3))
+transform_grad = make_transform(kernel_matrix(4), kernel_matrix(3))
+transform_weight = make_transform(output_matrix(3), output_matrix(4))

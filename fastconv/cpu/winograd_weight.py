@@ -29,6 +29,7 @@ from fastconv.cpu.pointers import advance, aligned, copy, lanes_at, pointer
 from fastconv.cpu.weights import block_lanes, make_lanes
 from fastconv.cpu.winograd import make_transform_box, tiles_of, transform_input_box
 from fastconv.cpu.winograd_plan import (
+    PART,
     STEP,
     box_tiles,
     even_piece,
@@ -37,7 +38,7 @@ from fastconv.cpu.winograd_plan import (
     one_part,
     reading_of,
     shape_of,
-    tap_with_zeros,
+    tap_in_parts,
     tile_window,
 )
 from fastconv.cpu.winograd_transforms import transform_grad, transform_weight
@@ -75,7 +76,7 @@ class Work(NamedTuple):
     grads_pitch: Any
     sums: Any  # S[k][part, in_channel][lane] for a piece of in_channels and a block of lanes, or for all of them
     sums_pitch: Any
-    results: Any  # [in_channel, tap][lane] for a piece of in_channels and one vector of lanes, of kernels with zeros
+    results: Any  # [in_channel, tap][lane] for a piece of in_channels and one vector of lanes, twice
     pixels: Any  # see store_tile
     planes: Any
     zeros: Any
@@ -109,7 +110,7 @@ def _make_work(grad_weight, problem, tiles, keep):
         np.empty(problem.pieces * products * tiles_pitch + SLACK, dtype), tiles_pitch,
         np.empty(products * grads_pitch + SLACK, dtype), grads_pitch,
         np.empty(regions * products * sums_pitch + SLACK, dtype), sums_pitch,
-        np.empty((pixels + width) * width + SLACK, dtype), np.arange(0, (pixels + width) * width, width),
+        np.empty((2 * pixels + width) * width + SLACK, dtype), np.arange(0, (pixels + width) * width, width),
         np.empty(width, np.int64), np.zeros(width, dtype), np.empty(height, np.int64),
         np.arange(tiles) * summands, np.arange(tiles) * problem.lanes.row,
     )  # fmt: skip
@@ -182,9 +183,9 @@ def _finish(work, problem, sums, item, g, part, into, floor, accumulate):
         for row in range(shape.parts * problem.piece):
             part, c = row // problem.piece, row % problem.piece
             transform_weight(
-                shape.row > 0, advance(into, row * pitch + v), shape.row * work.sums_pitch, work.sums_pitch,
+                shape.form, advance(into, row * pitch + v), shape.row * work.sums_pitch, work.sums_pitch,
                 advance(results, (c * shape.taps + first_tap(shape, part)) * width),
-                shape.down * shape.row_taps * width, shape.across * width,
+                shape.down * (PART if shape.across else 1) * width, shape.across * width,
             )  # fmt: skip
         vector = g * problem.lanes.vectors + (lane + v) // width
         if sums.size == 0:
@@ -208,13 +209,15 @@ def _store(work, problem, channel, channels, first, floor):
     for c in range(width):
         work.planes[c] = c * problem.target.plane if c < channels else -1
     results = aligned(pointer(work.results, 0))
-    if taps < shape.taps:  # without the kernels' zeros
+    if shape.parts > 1 or taps < shape.taps:  # from the parts' order to that of the kernel, without the parts' zeros
+        ordered = advance(results, shape.taps * problem.piece * width)
         for c in range(problem.piece):
             for tap in range(taps):
-                there = advance(results, (c * taps + tap) * width)
-                here = advance(results, (c * shape.taps + tap_with_zeros(shape, tap)) * width)
+                there = advance(ordered, (c * taps + tap) * width)
+                here = advance(results, (c * shape.taps + tap_in_parts(shape, tap)) * width)
                 for q in range(width):
                     there[q] = here[q]
+        results = ordered
     count = taps * problem.piece
     store_tile(
         results, width, count, problem.target, 0, channel, channels, pointer(work.zeros, 0), floor, first * taps,

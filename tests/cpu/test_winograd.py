@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import fastconv as fc
 from fastconv import _convolution
 from fastconv.cpu import winograd_transforms
 from tests import naive, strategies
@@ -253,6 +254,49 @@ def test_results_have_the_memory_order_of_the_input(order):
         strategies.values((24, 20, 3, 3), np.float32, 2),
     )
     assert forward(x, weight).strides == forward(x, weight, algorithm="direct").strides
+
+
+# ------------------------------------------------------------------------------------------------------------- strides
+STRIDED = {  # shapes of two images and of the weight, stride, groups
+    "few channels": ((2, 6, 119, 117), (66, 3, 11, 11), 4, 2),
+    "5x5": ((2, 17, 64, 63), (34, 17, 5, 5), 2, 1),
+    "another stride on each axis": ((2, 11, 40, 75), (33, 11, 6, 9), (1, 3), 1),
+}
+
+
+@pytest.mark.parametrize("name", STRIDED)
+@pytest.mark.parametrize("arrange", [strategies.contiguous, strategies.channels_last])
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_large_strided_kernels(name, arrange, dtype, threads):
+    """Forward and weight gradient, which "auto" computes like this; with the bits of one image and of one thread."""
+    x_shape, weight_shape, stride, groups = STRIDED[name]
+    x, weight = strategies.values(x_shape, dtype, 1), strategies.values(weight_shape, dtype, 2)
+    options = {"stride": stride, "padding": 2, "groups": groups}
+    y = fc.conv2d(guarded(x, True), guarded(weight, False), **options)
+    x = arrange(x)
+    grad_out = arrange(strategies.values(y.shape, dtype, 3))
+    expected = (
+        naive.conv_forward(x, weight, **options),
+        naive.conv_backward_weight(grad_out, x, weight_shape, **options),
+    )
+    sizes = (
+        naive.conv_forward(abs(x), abs(weight), **options),
+        naive.conv_backward_weight(abs(grad_out), abs(x), weight_shape, **options),
+    )
+    results = []
+    for count in (1, numba.config.NUMBA_NUM_THREADS):
+        threads(count)
+        grad_weight = fc.conv2d_backward_weight(grad_out, x, weight_shape, **options)
+        assert fc.conv2d(x, weight, **options).tobytes() == y.tobytes()
+        results.append(grad_weight.tobytes())
+    assert results[0] == results[1]
+    assert fc.conv2d(x[1:], weight, **options).tobytes() == y[1:].tobytes()
+    assert fc.conv2d(x, fc.pack(weight, stride, 1, groups), **options).tobytes() == y.tobytes()
+    assert_close(y, expected[0], sizes[0], math.prod(weight_shape[1:]), "winograd")
+    assert_close(grad_weight, expected[1], sizes[1], 2 * math.prod(y.shape[2:]), "winograd")
+    assert fc.conv2d(x, weight, **options, algorithm="direct").tobytes() != y.tobytes()
+    direct = fc.conv2d_backward_weight(grad_out, x, weight_shape, **options, algorithm="direct")
+    assert direct.tobytes() != grad_weight.tobytes()
 
 
 # ----------------------------------------------------------------------------------------------------------- the choice
