@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv as fc
-from fastconv.cpu import half_layers
+from fastconv.cpu import half_layers, product
 from tests import naive, strategies
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -163,9 +163,11 @@ def test_parts_in_any_order(monkeypatch, dtype, arrange):
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_parts_of_a_dense_layer(monkeypatch, dtype):
+@pytest.mark.parametrize(("batch", "outs", "in_place"), [(7, 50, True), (300, 20, False)])
+def test_parts_of_a_dense_layer(monkeypatch, dtype, batch, outs, in_place):
     monkeypatch.setattr(half_layers, "WEIGHTS", 200)
-    rows, matrix = strategies.values((7, 30), dtype, 2), strategies.values((50, 30), dtype, 3)
+    rows, matrix = strategies.values((batch, 30), dtype, 2), strategies.values((outs, 30), dtype, 3)
+    assert product.reads_in_place(batch, outs, 30) == in_place
     y = check(fc.linear, rows, matrix)
     check(fc.linear_backward, y, rows, matrix, exact=False)
 
