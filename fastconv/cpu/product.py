@@ -3,7 +3,7 @@
     C[i, j] = sum over r of A[i, r] * B[r, j], plus a bias along either axis, then ReLU
 
 The lanes run along j. B is packed block of lanes by block, part of the sum by part, into L2; A is read where it lies if
-r is its fastest axis, and streams through the caches: one vector of six rows a step is what memory delivers. The same
+r is its fastest axis, and streams through the caches: one element of six rows a step is what memory delivers. The same
 product with A and B changing places writes C transposed. That is how few rows meet a large B: it is read once, in
 place.
 
