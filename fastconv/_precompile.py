@@ -63,8 +63,6 @@ def precompile(
     bar = _bar(progress)
     for sample in bar(chosen):
         getattr(fastconv, sample.operation)(*sample.arguments, **sample.options)
-    for compile_one in bar(cpu.parallel_forms()):
-        compile_one()
     return cpu.compilations() - before
 
 

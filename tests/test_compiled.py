@@ -410,10 +410,11 @@ def parallel_launches(monkeypatch):
     """The numbers of workers of all launches on more than one thread."""
     workers = []
 
-    def recording(core, driver=_jit._driver):
-        return lambda count, *args: (workers.append(count), driver(core)(count, *args))
+    def recording(core, count, args, start=_jit.start):
+        workers.append(count)
+        start(core, count, args)
 
-    monkeypatch.setattr(_jit, "_driver", recording)
+    monkeypatch.setattr(_jit, "start", recording)
     return workers
 
 

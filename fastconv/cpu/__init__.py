@@ -30,7 +30,6 @@ from fastconv.cpu.pool_unpool import max_unpool_forward as max_unpool_forward
 from fastconv.cpu.prepared import Prepared as Prepared
 from fastconv.cpu.report import compilations as compilations
 from fastconv.cpu.report import describe as describe
-from fastconv.cpu.report import parallel_forms as parallel_forms
 from fastconv.cpu.report import threads as threads
 from fastconv.cpu.softmax import log_softmax_backward as log_softmax_backward
 from fastconv.cpu.softmax import log_softmax_forward as log_softmax_forward

@@ -16,7 +16,7 @@ from numba.core.lowering import Lower
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 
 from fastconv.cpu import _target
-from fastconv.cpu._parts import Kernel
+from fastconv.cpu._parts import Part
 
 X86_64, AARCH64 = (_target.magic()[0].startswith(names) for names in (("x86_64",), ("aarch64", "arm64")))
 # MXCSR: denormal operands are zeros (bit 6), denormal results become zeros (15). FPCR: both (24).
@@ -77,8 +77,8 @@ class _FlushingLowering(BaseNativeLowering):  # type: ignore[misc]
         return _Lower
 
 
-class FlushingKernel(Kernel):
-    """Numba's compiler, for kernels that take denormal numbers for zeros."""
+class FlushingPart(Part):
+    """The compiler of cores that take denormal numbers for zeros, on whichever thread."""
 
     def define_pipelines(self) -> list[Any]:
         pipelines: list[Any] = super().define_pipelines()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import inspect
 import os
 import threading
 from collections.abc import Callable
@@ -20,7 +21,7 @@ import numpy as np
 from numba.core.ccallback import CFunc
 from numba.np.ufunc import parallel as _parallel
 
-from fastconv.cpu import _cache, _flush, _parts
+from fastconv.cpu import _cache, _flush, _parts, _workers
 from fastconv.cpu._target import HAS_FMA as HAS_FMA
 from fastconv.cpu._target import L2_BYTES as L2_BYTES
 from fastconv.cpu._target import VECTOR_BYTES as VECTOR_BYTES
@@ -34,31 +35,28 @@ _INTERNAL: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": Tru
 _PART: dict[str, Any] = {"pipeline_class": _parts.Part, **_INTERNAL, **_OPTIONS}
 
 
-def _njit(function: Callable[..., Any], source: Callable[..., Any], part: str = "", **options: Any) -> Any:
-    """The function, compiled on first use; kept on disk where ``source``, which it is made of, is a kernel of ours."""
-    dispatcher = numba.njit(no_cfunc_wrapper=True, **_OPTIONS, **options)(function)
-    if _cache.is_kept(source):
-        dispatcher._cache = _cache.Compilations(source, part)
-    return dispatcher
-
-
 # -------------------------------------------------------------------------------------------- decorators and the launch
 kernels: list[Any] = []  # all that Python may start
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel that Python starts, on first use; kept on disk."""
-    return _kernel(function, _parts.Kernel)
+    if next(iter(inspect.signature(function).parameters), "") != "worker":
+        return _kernel(function, function)
+    return _kernel(_workers.with_workers(internal(function), function), function)
 
 
 def flushing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel of sums and products, which takes denormal numbers for zeros; else like :func:`compiled`."""
-    return _kernel(function, _flush.FlushingKernel)
+    core = numba.njit(**{**_PART, "pipeline_class": _flush.FlushingPart})(function)
+    return _kernel(_workers.with_workers(core, function), function)
 
 
-def _kernel(function: Callable[..., Any], pipeline: Any) -> Callable[..., Any]:
-    kernel = _njit(function, function, pipeline_class=pipeline)
+def _kernel(whole: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """``whole``, compiled on first use, and kept on disk where ``function``, which it is made of, is ours."""
+    kernel: Any = numba.njit(no_cfunc_wrapper=True, pipeline_class=_parts.Kernel, **_OPTIONS)(whole)
     if _cache.is_kept(function):
+        kernel._cache = _cache.Compilations(function)
         kernels.append(kernel)
     return kernel  # type: ignore[no-any-return]
 
@@ -93,19 +91,6 @@ def c_function(signature: Any) -> Callable[[Callable[..., Any]], Callable[[], An
         return compile_it
 
     return decorate
-
-
-@cache
-def _driver(core: Any) -> Callable[..., Any]:
-    """The parallel form of ``core``: one prange over workers around the same compiled code."""
-
-    def parallel(workers, *args):  # type: ignore[no-untyped-def]
-        for worker in numba.prange(workers):
-            core(np.int64(worker), workers, *args)  # prange counts in uint64: the core would be compiled again
-
-    name = f"{core.py_func.__module__.rpartition('.')[2]}_{core.py_func.__name__}_parallel"
-    parallel.__name__ = parallel.__qualname__ = name
-    return _njit(parallel, core.py_func, "-parallel", parallel=True)  # type: ignore[no-any-return]
 
 
 class _Thread(threading.local):
@@ -230,11 +215,16 @@ def launch(core: Any, tasks: int, *args: Any) -> None:
     if workers <= 1 or (_forked_with_layer and layer == "omp"):
         core(0, 1, *args)
     elif layer in ("omp", "tbb"):
-        _driver(core)(workers, *args)
+        start(core, workers, args)
     elif _entry.acquire(blocking=False):
         try:
-            _driver(core)(workers, *args)
+            start(core, workers, args)
         finally:
             _entry.release()
     else:
         core(0, 1, *args)
+
+
+def start(core: Any, workers: int, args: tuple[Any, ...]) -> None:
+    """Run all workers on Numba's threads."""
+    core(*_workers.all_workers(workers), *args)

@@ -1,75 +1,174 @@
 """Kernels and their parts: functions that only other compiled functions call, without machine code of their own.
 
 Numba optimises a function, and makes machine code of it, at every level of calls: what a kernel calls indirectly is
-optimised once more in each function on the way. A part is handed on as it was written, and optimised in the kernel that
-it ends up in, once. That saves a quarter of the time that the first call of an operation takes.
+optimised once more in each function on the way. A part is handed on as it was written, and linked, optimised and
+translated in the kernel that it ends up in, once. What Numba does for code unlike ours is left out.
 """
 
 from __future__ import annotations
 
 import gc
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from llvmlite import binding as llvm
-from numba.core import codegen, compiler
-from numba.core.compiler_machinery import LoweringPass, register_pass
-from numba.core.typed_passes import AnnotateTypes
+from numba import _dynfunc, types
+from numba.core import codegen, compiler, typed_passes, untyped_passes
+from numba.core.compiler_machinery import LoweringPass, PassManager, _pass_registry, register_pass
+from numba.core.runtime.context import NRTContext
+
+# Passes for closures, literals, overloads written in place, Python objects, and for reports on what was compiled.
+_UNUSED = {
+    untyped_passes.WithLifting,
+    untyped_passes.InlineClosureLikes,
+    untyped_passes.RewriteDynamicRaises,
+    untyped_passes.MakeFunctionToJitFunction,
+    untyped_passes.InlineInlinables,
+    untyped_passes.FindLiterallyCalls,
+    untyped_passes.LiteralUnroll,
+    untyped_passes.LiteralPropagationSubPipelinePass,
+    untyped_passes.RewriteSemanticConstants,
+    untyped_passes.DeadBranchPrune,
+    typed_passes.InlineOverloads,
+    typed_passes.NopythonRewrites,
+    typed_passes.NoPythonSupportedFeatureValidation,
+    typed_passes.AnnotateTypes,
+    typed_passes.DumpParforDiagnostics,
+}
 
 
+# ------------------------------------------------------------------------------------------------------------ libraries
 class _PartLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
-    """The code of a part, for linking into others."""
+    """The code of a part, for linking into kernels."""
 
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout
 
-    def _optimize_final_module(self) -> None:
-        """That is done where the part is used."""
-
-    def _finalize_final_module(self) -> None:
-        self._finalize_dynamic_globals()
-        self._share()
-        self._codegen._add_module(self._environments())
-        self._codegen._engine.finalize_object()
-        self._finalized = True
-
-    def _share(self) -> None:
-        """Several others may have the same functions."""
-        for function in self._final_module.functions:
+    def finalize(self) -> None:
+        """Nothing is linked, optimised or translated: that is done where the part is used."""
+        self._raise_if_finalized()
+        for function in self._final_module.functions:  # several kernels have it
             if not function.is_declaration and function.linkage == llvm.Linkage.external:
                 function.linkage = "linkonce_odr"
         self._shared_module = self._final_module
-
-    def _environments(self) -> Any:
-        """A module with nothing but the variables that Numba sets for each function that it has compiled."""
-        module = self._codegen._create_empty_module(self.name)
-        text = [
-            f"@{v.name} = common global ptr null" for v in self._final_module.global_variables if _is_environment(v)
-        ]
-        self._variables = llvm.parse_assembly("\n".join([str(module), *text]))
-        return self._variables
+        self._finalized = True
 
 
-def _is_environment(variable: Any) -> bool:
-    return "NumbaEnv" in variable.name
+class _KernelLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
+    """The code of a kernel with all its parts."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
+        self._linking_libraries = list(dict.fromkeys(_all_libraries(self)))
+        super().finalize()
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+def _all_libraries(library: Any) -> Iterator[Any]:
+    """What the library needs, and what its parts need."""
+    for needed in library._linking_libraries:
+        yield needed
+        if isinstance(needed, _PartLibrary):
+            yield from _all_libraries(needed)
+
+
+# ---------------------------------------------------------------------------------------------------------- the passes
+class _Counting(NRTContext):  # type: ignore[misc]
+    """References of the arrays in a value, without code to read its numbers."""
+
+    def get_meminfos(self, builder: Any, ty: Any, value: Any) -> Any:
+        """Pairs of a type and its reference count."""
+        if not self._context.data_model_manager[ty].contains_nrt_meminfo():
+            return []
+        return super().get_meminfos(builder, ty, value)
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
-class _MakePart(LoweringPass):  # type: ignore[misc]
+class _MakeKernel(LoweringPass):  # type: ignore[misc]
     """Numba's next pass fills the library that is there."""
 
-    _name = "make_part"
+    _name, _library = "make_kernel", _KernelLibrary
 
     def __init__(self) -> None:
         LoweringPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
-        state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = self._library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         return True
 
 
-class Kernel(compiler.Compiler):  # type: ignore[misc]
-    """Numba's compiler, for kernels."""
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _MakePart(_MakeKernel):
+    """The same for a part."""
+
+    _name, _library = "make_part", _PartLibrary
+
+
+class _Typing:
+    """Numba's types of calls; those of arithmetic on numbers, which takes it a long search, are kept.
+
+    A part is compiled for types of arguments, where Numba would do so once more for every constant.
+    """
+
+    _known: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def resolve_function_type(self, function: Any, args: Any, options: Any) -> Any:
+        """The signature of a call."""
+        resolve = self._context.resolve_function_type
+        if isinstance(function, types.Dispatcher):
+            return resolve(function, tuple(map(types.unliteral, args)), options)
+        if options or not isinstance(function, types.Function) or not all(isinstance(a, types.Number) for a in args):
+            return resolve(function, args, options)
+        key = function, tuple(args)
+        if key not in self._known:
+            self._known[key] = resolve(function, args, options)
+        return self._known[key]
+
+
+class _Passes(PassManager):  # type: ignore[misc]
+    """Numba's passes, one after the other: between them it also reports, and examines what each has left."""
+
+    def run(self, state: Any) -> None:
+        """Run all."""
+        for step, _ in self.passes:
+            _pass_registry.get(step).pass_inst.run_pass(state)
+
+
+class _Compiler(compiler.CompilerBase):  # type: ignore[misc]
+    """Numba's compiler, without the passes that find nothing here."""
+
+    _make: Any
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.state.typingctx = _Typing(self.state.typingctx)
+        self.state.targetctx.nrt = _Counting(self.state.targetctx, True)
+
+    def define_pipelines(self) -> list[Any]:
+        pipeline = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+        lean = _Passes(pipeline.pipeline_name)
+        lean.passes = [step for step in pipeline.passes if step[0] not in _UNUSED]
+        lean.add_pass_after(self._make, typed_passes.IRLegalization)
+        lean.finalize()
+        return [lean]
+
+
+class Kernel(_Compiler):
+    """The compiler of kernels."""
+
+    _make = _MakeKernel
 
     def compile_extra(self, func: Any) -> Any:
         """Without Python's collector of cycles, which finds nothing yet and takes a tenth of the time."""
@@ -82,11 +181,16 @@ class Kernel(compiler.Compiler):  # type: ignore[misc]
                 gc.enable()
 
 
-class Part(compiler.CompilerBase):  # type: ignore[misc]
-    """Numba's compiler, for parts."""
+class Part(_Compiler):
+    """The compiler of parts."""
 
-    def define_pipelines(self) -> list[Any]:
-        pipeline = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-        pipeline.add_pass_after(_MakePart, AnnotateTypes)
-        pipeline.finalize()
-        return [pipeline]
+    _make = _MakePart
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.state.targetctx.get_executable = _stand_in
+
+
+def _stand_in(library: Any, fndesc: Any, env: Any) -> Any:
+    """What a part is in Numba's tables; it has no address that Python could call."""
+    return _dynfunc.make_function(fndesc.lookup_module(), fndesc.qualname, "", 0, env, (library,))

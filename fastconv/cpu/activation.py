@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.cpu import _jit, half, order
+from fastconv.cpu.memory import empty
 
 Array = npt.NDArray[Any]
 
@@ -79,7 +80,7 @@ def _leaky_relu_backward(worker, workers, grad_out, x, slope, grad_x):
 @_jit.compiled
 def _forward_half(worker, workers, x, brain, slope, y):
     """ReLU, or leaky ReLU where there is a slope, of 16-bit floats: by blocks in L1, which are float32."""
-    wide, result = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    wide, result = empty(BLOCK, np.float32), empty(BLOCK, np.float32)
     start, stop = _share(worker, workers, x.size)
     for first in range(start, stop, BLOCK):
         count = min(BLOCK, stop - first)
@@ -94,7 +95,7 @@ def _forward_half(worker, workers, x, brain, slope, y):
 @_jit.compiled
 def _backward_half(worker, workers, grad_out, x, brain, slope, grad_x):
     """The gradient of either."""
-    grads, wide, result = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    grads, wide, result = empty(BLOCK, np.float32), empty(BLOCK, np.float32), empty(BLOCK, np.float32)
     start, stop = _share(worker, workers, x.size)
     for first in range(start, stop, BLOCK):
         count = min(BLOCK, stop - first)

@@ -8,6 +8,8 @@ import numpy as np
 
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, launch, made, separate
+from fastconv.cpu.memory import empty
+from fastconv.cpu.pointers import clear, pointer
 
 LANES = 32  # partial sums side by side: whole vectors on every machine, and the same sums on all of them
 
@@ -19,11 +21,11 @@ def bias_core(worker, workers, grad_out, grad_bias, images, channels, pixels, ch
         start, stop = channels * worker // workers, channels * (worker + 1) // workers
         _sum_columns(grad_out, grad_bias, images * pixels, channels, start, stop)
         return
-    partial = np.empty(LANES, grad_bias.dtype)
+    partial = empty(LANES, grad_bias.dtype)
     for c in range(worker, channels, workers):
-        partial[:] = 0
+        clear(pointer(partial, 0), LANES)
         for n in range(images):
-            row = grad_out[(n * channels + c) * pixels : (n * channels + c + 1) * pixels]
+            row = pointer(grad_out, (n * channels + c) * pixels)
             for p in range(0, pixels - LANES + 1, LANES):
                 for k in range(LANES):
                     partial[k] += row[p + k]
@@ -38,12 +40,12 @@ def bias_core(worker, workers, grad_out, grad_bias, images, channels, pixels, ch
 @separate
 def _sum_columns(grad_out, grad_bias, rows, channels, start, stop):
     # Blocks of rows first: a running sum over a whole batch of pixels would lose digits that the planes' sums keep.
-    block = np.empty(stop - start, grad_bias.dtype)
-    grad_bias[start:stop] = 0
+    block = empty(stop - start, grad_bias.dtype)
+    clear(pointer(grad_bias, start), stop - start)
     for first in range(0, rows, 1024):
-        block[:] = 0
+        clear(pointer(block, 0), stop - start)
         for r in range(first, min(rows, first + 1024)):
-            row = grad_out[r * channels + start : r * channels + stop]
+            row = pointer(grad_out, r * channels + start)
             for c in range(stop - start):
                 block[c] += row[c]
         for c in range(stop - start):

@@ -21,6 +21,7 @@ from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, sums_planes
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.fft_plan import transform_size
+from fastconv.cpu.memory import empty, multiples, zeros
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
@@ -93,15 +94,15 @@ def conv_core(
 def _make_scratch(x, width, header, taps, packing):
     pixels, depth = max(CHUNK, header.box_pixels), max(1, header.segment * header.taps)
     return Scratch(
-        np.empty((pixels + ROWS) * MAX_VECTORS * width + SLACK, x.dtype),
-        np.empty(depth * MAX_VECTORS * width * packing + SLACK, x.dtype),
-        np.empty((header.segment * taps + width) * packing, np.int64),
-        np.zeros(3, np.int64),
-        np.empty(ROWS, np.int64),
-        np.empty(depth, np.int64),
-        np.empty(MAX_VECTORS * width, np.int64),
-        np.arange(0, (pixels + width) * width, width),
-        np.empty(width * width, x.dtype),
+        empty((pixels + ROWS) * MAX_VECTORS * width + SLACK, x.dtype),
+        empty(depth * MAX_VECTORS * width * packing + SLACK, x.dtype),
+        empty((header.segment * taps + width) * packing, np.int64),
+        zeros(3, np.int64),
+        empty(ROWS, np.int64),
+        empty(depth, np.int64),
+        empty(MAX_VECTORS * width, np.int64),
+        multiples(pixels + width, width),
+        empty(width * width, x.dtype),
     )
 
 

@@ -17,6 +17,7 @@ from fastconv._window import Window
 from fastconv.cpu._jit import flushing, internal, launch
 from fastconv.cpu._target import lanes
 from fastconv.cpu.epilogue import make_target
+from fastconv.cpu.memory import empty
 from fastconv.cpu.microkernel import FEW_ROWS, MAX_VECTORS, ROWS, few_rows_tile, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_axes, phase_header
@@ -38,10 +39,10 @@ def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, ta
         reader = make_reader(x, False, plan, tables, phase)
         target = make_target(pointer(out, 0), False, groups * out_channels, plan, phase)
         columns = _weight_offsets(whole, plan, phase)
-        rows = np.empty(ROWS, np.int64)
+        rows = empty(ROWS, np.int64)
         boxes = header.boxes * groups
         splits = 1 if boxes % workers == 0 or boxes >= 4 * workers else min(tiles, workers)
-        memory = np.empty(ROWS * (header.pitch + SLACK), x.dtype)
+        memory = empty(ROWS * (header.pitch + SLACK), x.dtype)
         for item in range(turn, boxes * splits, workers):
             split, group, index = item % splits, item // splits % groups, item // splits // groups
             box = box_at(plan, phase, index)
@@ -65,7 +66,7 @@ def _weight_offsets(weight, plan, phase):
     """Where each summand (segment of channels, tap, channel) lies in the weight, from its output channel on."""
     header, (_, d, h, w) = phase_header(plan, phase), phase_axes(plan, phase)
     stride = weight.lanes * weight.taps if weight.backward else weight.taps
-    table = np.empty(header.taps * header.channels, np.int64)
+    table = empty(header.taps * header.channels, np.int64)
     r = 0
     for first in range(0, header.channels, max(1, header.segment)):
         for z in range(d.taps):

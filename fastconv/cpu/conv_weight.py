@@ -22,6 +22,7 @@ from fastconv.cpu._target import lanes
 from fastconv.cpu.conv_weight_order import lane_offsets, make_problem, order_row, weight_order_core
 from fastconv.cpu.depthwise import depthwise_backward_weight, sums_planes
 from fastconv.cpu.fft_plan import transform_size
+from fastconv.cpu.memory import empty
 from fastconv.cpu.microkernel import ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
 from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_header
@@ -54,7 +55,7 @@ def weight_sums_core(
     boxes = phase_header(plan, 0).boxes
     reader = make_reader(x, x_last, plan, tables, 0)
     operand = _make_operand(problem, reader, grad_out, phase_header(plan, 0).box_pixels)
-    memory = np.empty((problem.slice if few else 0) + SLACK, x.dtype)
+    memory = empty((problem.slice if few else 0) + SLACK, x.dtype)
     to = lane_offsets(problem)
     tiles = (problem.rows + ROWS - 1) // ROWS
     splits = 1 if slices * groups % workers == 0 or slices * groups >= 4 * workers else min(tiles, workers)
@@ -91,8 +92,8 @@ class Operand(NamedTuple):
 @internal
 def _make_operand(problem, reader, grad_out, box_pixels):
     count, pitch = box_pixels, problem.lanes.row
-    memory = np.empty((count * pitch if problem.out_lanes else 0) + SLACK, grad_out.dtype)
-    pixels, row_offsets = np.empty(count, np.int64), np.empty((problem.rows + ROWS - 1) // ROWS * ROWS, np.int64)
+    memory = empty((count * pitch if problem.out_lanes else 0) + SLACK, grad_out.dtype)
+    pixels, row_offsets = empty(count, np.int64), empty((problem.rows + ROWS - 1) // ROWS * ROWS, np.int64)
     all_channels = problem.out_channels * problem.groups
     for p in range(count):
         if problem.out_lanes:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.cpu._jit import compiled, internal
+from fastconv.cpu.memory import empty
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS
 from fastconv.cpu.panel import transpose_run
 from fastconv.cpu.plan import phase_axes, phase_header
@@ -64,7 +65,7 @@ def weight_order_core(worker, workers, grad_weight, grad_out, sums, plan, groups
 @internal
 def lane_offsets(problem):
     """Where the lanes of a block lie in the weight, from the first one."""
-    to = np.empty(MAX_VECTORS * problem.lanes.width, np.int64)
+    to = empty(MAX_VECTORS * problem.lanes.width, np.int64)
     for q in range(to.size):
         to[q] = q * (problem.rows if problem.out_lanes else problem.taps)
     return to

@@ -29,6 +29,7 @@ from fastconv.cpu.depthwise_moves import (
 )
 from fastconv.cpu.depthwise_plan import make_plan, read_header, read_lists
 from fastconv.cpu.fft_plan import transform_size
+from fastconv.cpu.memory import empty, multiples
 from fastconv.cpu.pointers import advance, aligned, clear, lanes_at, pointer
 from fastconv.cpu.vector import splat, store_first
 
@@ -46,10 +47,10 @@ def depthwise_core(
     """
     header, lanes = read_header(plan), lanes_of(pointer(x, 0))
     channel = make_channels(header, channels, shared, channels_last, lanes)
-    panel = np.empty(header.panel + SLACK, x.dtype)
-    buffer = np.empty(header.buffer * header.phases * header.buffered + SLACK, x.dtype)
-    factors = np.empty((taps + 1) * lanes + SLACK, x.dtype)  # of a channel, in all lanes, and its bias
-    places = np.empty(lanes, np.int64)
+    panel = empty(header.panel + SLACK, x.dtype)
+    buffer = empty(header.buffer * header.phases * header.buffered + SLACK, x.dtype)
+    factors = empty((taps + 1) * lanes + SLACK, x.dtype)  # of a channel, in all lanes, and its bias
+    places = empty(lanes, np.int64)
     items = max(1, images * channel.units)
     begin, end = header.boxes * items * worker // workers, header.boxes * items * (worker + 1) // workers
     for index in range(begin // items, (end + items - 1) // items):
@@ -131,10 +132,10 @@ def depthwise_weight_core(
     """Every worker takes a share of the channels, or vectors of channels; ``tap_order`` has the tap of each sum."""
     header, lanes = read_header(plan), lanes_of(pointer(x, 0))
     channel = make_channels(header, channels, shared, channels_last, lanes)
-    panel = np.empty(header.panel + SLACK, x.dtype)
-    buffer = np.empty(header.buffer * header.buffered + SLACK, x.dtype)
-    places = np.arange(header.buffer * header.buffered) * lanes
-    sums = np.empty((1 if header.blocked else shared) * tap_order.size * lanes, x.dtype)
+    panel = empty(header.panel + SLACK, x.dtype)
+    buffer = empty(header.buffer * header.buffered + SLACK, x.dtype)
+    places = multiples(header.buffer * header.buffered, lanes)
+    sums = empty((1 if header.blocked else shared) * tap_order.size * lanes, x.dtype)
     begin, end = channel.units * worker // workers, channel.units * (worker + 1) // workers
     for unit in range(begin, end):
         clear(pointer(sums, 0), sums.size)

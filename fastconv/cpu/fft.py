@@ -24,6 +24,7 @@ from fastconv.cpu._target import lanes
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.fft_plan import PARTS, Block, Part, Signals, blocks, make_signals, parts, steps
 from fastconv.cpu.fourier import real_spectrum, roots, store_halves, transform
+from fastconv.cpu.memory import empty, multiples
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK
 from fastconv.cpu.plan import DEPTH, WORK, Reading, make_plan
@@ -42,7 +43,7 @@ TASK = 15  # a thread gets at least 2**TASK elements to transform
 def spectra_core(worker, workers, x, spectra, factors, half_factors, scale, numbers, signals, size):
     """spectra[group][f][part][signal] = the transforms of all signals times ``scale``, for f from 0 to size / 2."""
     width, half = lanes_at(pointer(x, 0)), size // 2
-    buffers, places = np.empty(2 * size * width + SLACK, x.dtype), np.empty((3, width), np.int64)
+    buffers, places = empty(2 * size * width + SLACK, x.dtype), np.empty((3, width), np.int64)
     batches = signals // width
     for item in range(worker, numbers[0] * batches, workers):
         group, first = item // batches, item % batches * width
@@ -117,8 +118,8 @@ def results_core(
     lanes, half = make_lanes(channels, lanes_at(pointer(spectra, 0))), size // 2
     width, pitch = lanes.width, rows * lanes.row
     target = make_target(pointer(out, 0), out_last, all_channels, plan, 0)
-    buffers, square = np.empty(2 * size * width + SLACK, spectra.dtype), np.empty(width * width, spectra.dtype)
-    planes, pixels = np.empty(width, np.int64), np.arange(0, (size + width) * width, width)
+    buffers, square = empty(2 * size * width + SLACK, spectra.dtype), empty(width * width, spectra.dtype)
+    planes, pixels = empty(width, np.int64), multiples(size + width, width)
     inner, tiles = numbers[1], numbers[3]
     vectors = numbers[2] * inner * tiles * lanes.vectors
     for item in range(worker, groups * vectors, workers):

@@ -20,6 +20,7 @@ from fastconv.cpu.columns import (
     wide,
 )
 from fastconv.cpu.elementary import log1p
+from fastconv.cpu.memory import empty
 from fastconv.cpu.pointers import lanes_at, pointer
 from fastconv.cpu.softmax import softmax_core
 from fastconv.cpu.vector import store_first
@@ -31,7 +32,7 @@ def _cross_entropy(worker, workers, x, count, inner, labels, losses):
     """losses = log(sum of e^(x - peak)) + (peak - x[label]); 0 where the label is -1."""
     source = pointer(x, 0)
     lanes = lanes_at(source)
-    peaks, logs = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    peaks, logs = empty(lanes, x.dtype), empty(lanes, x.dtype)
     groups = groups_in(x.size, count, inner, lanes)
     for index in range(worker * groups // workers, (worker + 1) * groups // workers):
         group = group_at(index, count, inner, lanes)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fastconv.cpu._jit import inlined, internal
+from fastconv.cpu.memory import empty
 from fastconv.cpu.plan import panel_extent, phase_axes, phase_header
 from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer
 from fastconv.cpu.transpose import transpose
@@ -30,7 +29,7 @@ def make_reader(x, channels_last, plan, tables, phase):
     """The reader of x, flat in memory order, for a phase."""
     header = phase_header(plan, phase)
     return Reader(
-        pointer(x, 0), channels_last, np.empty(header.panel + SLACK, x.dtype), pointer(tables, header.rows),
+        pointer(x, 0), channels_last, empty(header.panel + SLACK, x.dtype), pointer(tables, header.rows),
         pointer(tables, header.pixels), pointer(tables, header.summands),
     )  # fmt: skip
 

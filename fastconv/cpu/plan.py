@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from fastconv._window import Window
 from fastconv.cpu._jit import L2_BYTES, inlined, internal
+from fastconv.cpu.fields import fields_at
 from fastconv.cpu.plan_offsets import pixel_offsets, row_offsets, summand_offsets
 from fastconv.cpu.plan_phases import Axis, Header, make_phases
 
@@ -33,8 +34,7 @@ DEPTH = 576  # about as many summands make one chain; a constant, so that result
 WORK = 21  # a thread gets at least 2**WORK multiply-adds: 20 us or more, against 5 us for its start
 LEAST_PIXELS = 24  # four tiles: of a box on its innermost axis, even where a panel gets larger than PANEL_BYTES
 
-
-FIELDS = len(Axis._fields)
+FIELDS, ROWS = len(Axis._fields), 5  # of a phase: its header and its axes
 
 
 # ---------------------------------------------------------------------------------------------------------------- boxes
@@ -92,7 +92,7 @@ def make_plan(
     Where the input's order and padding allow, it is read in place.
     """
     phases = [_plan_phase(axes, images, channels, groups, itemsize, reading) for axes in make_phases(window, backward)]
-    numbers, tables, size = np.zeros((len(phases), 5, FIELDS), np.int64), [], 0
+    numbers, tables, size = np.zeros((len(phases), ROWS, FIELDS), np.int64), [], 0
     for row, (header, *axes) in zip(numbers, phases, strict=True):
         places = []
         for table in (pixel_offsets(*axes), summand_offsets(header, *axes), row_offsets(header, *axes)):
@@ -187,27 +187,22 @@ class Box(NamedTuple):
     grid: int  # its first pixel, counted in an image's grid
 
 
+_header_at, _axis_at = fields_at(Header), fields_at(Axis)
+
+
 @inlined
 def phase_header(plan, phase):
     """The phase's :class:`Header`."""
-    row = plan[phase, 0]
-    return Header(
-        row[0], row[1], row[2], row[3], row[4] != 0, row[5] != 0, row[6] != 0, row[7], row[8], row[9], row[10], row[11],
-        row[12], row[13], row[14],
-    )  # fmt: skip
+    return _header_at(plan, phase * ROWS * FIELDS)
 
 
 @inlined
 def phase_axes(plan, phase):
     """The phase's axes: images, depth, height, width."""
-    return _axis_of(plan[phase, 1]), _axis_of(plan[phase, 2]), _axis_of(plan[phase, 3]), _axis_of(plan[phase, 4])
-
-
-@inlined
-def _axis_of(row):
-    return Axis(
-        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12],
-        row[13], row[14], row[15], row[16], row[17], row[18], row[19], row[20], row[21],
+    row = phase * ROWS + 1
+    return (
+        _axis_at(plan, row * FIELDS), _axis_at(plan, (row + 1) * FIELDS), _axis_at(plan, (row + 2) * FIELDS),
+        _axis_at(plan, (row + 3) * FIELDS),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from fastconv._window import Window
 from fastconv.cpu._jit import VECTOR_BYTES, compiled, flushing, internal, launch, made
 from fastconv.cpu._target import lanes
+from fastconv.cpu.memory import empty, multiples
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import PANEL_BYTES, WORK, chain_channels
@@ -46,9 +47,9 @@ def pointwise_core(
     along, pitch = make_lanes(images * plane, width), MAX_VECTORS * width
     tiles, batches = (out_channels + ROWS - 1) // ROWS, (along.blocks + most - 1) // most
     splits = 1 if groups * batches % workers == 0 or groups * batches >= 4 * workers else min(tiles, workers)
-    panel, memory = np.empty(most * channels * pitch + SLACK, x.dtype), np.empty(ROWS * pitch + SLACK, x.dtype)
-    rows, columns = np.empty(ROWS, np.int64), np.arange(channels)
-    places, starts = np.arange(channels) * pitch, np.empty(2 * most, np.int64)
+    panel, memory = empty(most * channels * pitch + SLACK, x.dtype), empty(ROWS * pitch + SLACK, x.dtype)
+    rows, columns = empty(ROWS, np.int64), multiples(channels, 1)
+    places, starts = multiples(channels, pitch), empty(2 * most, np.int64)
     for item in range(worker, groups * batches * splits, workers):
         split, group, batch = item % splits, item // splits % groups, item // splits // groups
         first, last = batch * most, min(along.blocks, (batch + 1) * most)
@@ -124,7 +125,7 @@ def _store(sums, pitch, planes, channels, image, pixel, count, bias, floor):
 def turn_core(worker, workers, weight, turned, pitch, groups, rows, columns):
     """turned[group, c * pitch + r] = weight[group, r, c], some columns at a time."""
     parts = (columns + TURN - 1) // TURN
-    to = np.arange(TURN) * pitch
+    to = multiples(TURN, pitch)
     for item in range(worker, groups * parts, workers):
         group, first = item // parts, item % parts * TURN
         source, target = group * rows * columns + first, (group * columns + first) * pitch

@@ -13,6 +13,7 @@ from fastconv.cpu import pool_plan as p
 from fastconv.cpu._jit import VECTOR_BYTES, inlined
 from fastconv.cpu._target import lanes
 from fastconv.cpu.half import is_brain, is_half
+from fastconv.cpu.memory import filled, zeros
 from fastconv.cpu.pointers import aligned, pointer
 from fastconv.cpu.pool_lines import Line, along, part_windows
 from fastconv.cpu.pool_rows import Band, Cells, Row, Rows, across, move
@@ -37,7 +38,7 @@ class Scratch(NamedTuple):
 @inlined
 def rows_of_scratch(plan, fill):
     """Scratch that holds ``fill`` wherever no row is written."""
-    return np.full(plan[p.BAND] * plan[p.PITCH] + plan[p.PART] * plan[p.DILATION] + SLACK, fill)
+    return filled(plan[p.BAND] * plan[p.PITCH] + plan[p.PART] * plan[p.DILATION] + SLACK, fill)
 
 
 @inlined
@@ -48,7 +49,7 @@ def parts_of_scratch(plan, fill):
 @inlined
 def places_of_row(plan):
     """The position in its row of each element of x."""
-    places = np.zeros(plan[p.SOURCE_COUNT] + SLACK, np.int64)
+    places = zeros(plan[p.SOURCE_COUNT] + SLACK, np.int64)
     run = plan[p.SOURCE_COUNT] // max(plan[p.SOURCE_WIDTH], 1)
     for e in range(plan[p.SOURCE_COUNT]):
         places[e] = e // run

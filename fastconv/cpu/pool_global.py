@@ -14,6 +14,7 @@ from fastconv.cpu import layout
 from fastconv.cpu._jit import VECTOR_BYTES, compiled, flushing, inlined, launch, made
 from fastconv.cpu.arithmetic import fold_sum
 from fastconv.cpu.comparison import fold_largest
+from fastconv.cpu.memory import empty, filled, zeros
 from fastconv.cpu.pointers import advance, lanes_at, pointer
 from fastconv.cpu.pool_bands import SERIAL_BYTES, computed, runs_and_planes, stored
 from fastconv.cpu.pool_max import lowest, max_pool_backward
@@ -69,9 +70,9 @@ def _whole_plane(operation, source, size, fill):
 @flushing
 def global_sum_core(worker, workers, x, y, planes, size, run, number, zero):
     """The mean of each channel's ``size`` elements, which is ``number`` too."""
-    operation, sums = Operation(False, False, plus, plus4, plus, plus4, as_is), np.full(run + VECTOR_BYTES, zero)
+    operation, sums = Operation(False, False, plus, plus4, plus, plus4, as_is), filled(run + VECTOR_BYTES, zero)
     fill = splat(pointer(sums, 0), zero)
-    count, places = splat(pointer(sums, 0), number), np.zeros(max(run, VECTOR_BYTES), np.int64)
+    count, places = splat(pointer(sums, 0), number), zeros(max(run, VECTOR_BYTES), np.int64)
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         if run > 1:
             _merge(operation, x, plane, size, run, places, fill, Cells(pointer(sums, 0), pointer(places, 0)))
@@ -86,8 +87,8 @@ def global_sum_core(worker, workers, x, y, planes, size, run, number, zero):
 @compiled
 def global_max_core(worker, workers, x, y, planes, size, run, lowest):
     """The maximum of each channel's ``size`` elements."""
-    operation, values = Operation(False, True, largest, largest4, largest, largest4, as_is), np.full(1, lowest)
-    fill, places = splat(pointer(values, 0), lowest), np.zeros(max(run, VECTOR_BYTES), np.int64)
+    operation, values = Operation(False, True, largest, largest4, largest, largest4, as_is), filled(1, lowest)
+    fill, places = splat(pointer(values, 0), lowest), zeros(max(run, VECTOR_BYTES), np.int64)
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         if run > 1:
             _merge(operation, x, plane, size, run, places, fill, Cells(pointer(y, plane * run), pointer(places, 0)))
@@ -100,7 +101,7 @@ def global_max_core(worker, workers, x, y, planes, size, run, lowest):
 def global_argmax_core(worker, workers, x, y, indices, planes, size, run, lowest):
     """The maximum of each channel's ``size`` elements and where it is."""
     operation = Operation(True, True, first_largest, first_largest4, earliest_largest, earliest_largest4, as_is)
-    lanes, positions, places = np.full(VECTOR_BYTES, lowest), np.empty(VECTOR_BYTES, np.int64), _lane_places(run)
+    lanes, positions, places = filled(VECTOR_BYTES, lowest), empty(VECTOR_BYTES, np.int64), _lane_places(run)
     fill, count = splat(pointer(lanes, 0), lowest), lanes_at(pointer(x, 0))
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         if run > 1:
@@ -124,7 +125,7 @@ def global_argmax_core(worker, workers, x, y, indices, planes, size, run, lowest
 @inlined
 def _lane_places(run):
     """Positions of elements in their row: of one vector, or of channels that share theirs."""
-    places = np.zeros(max(run, VECTOR_BYTES), np.int64)
+    places = zeros(max(run, VECTOR_BYTES), np.int64)
     for e in range(VECTOR_BYTES if run == 1 else 0):
         places[e] = e
     return places

@@ -11,6 +11,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, flag, inlined, launch, once
 from fastconv.cpu.half import is_half
+from fastconv.cpu.memory import empty, zeros
 from fastconv.cpu.pointers import advance, clear, lanes_at, pointer
 from fastconv.cpu.pool_bands import (
     SERIAL_BYTES,
@@ -46,8 +47,8 @@ Array = layout.Array
 @compiled
 def max_core(worker, workers, x, y, plan, planes, lowest):
     """The maxima alone."""
-    operation, none = Operation(False, True, largest, largest4, largest, largest4, as_is), np.zeros(SLACK, np.int64)
-    places = np.zeros(plan[SOURCE_COUNT] + SLACK, np.int64)
+    operation, none = Operation(False, True, largest, largest4, largest, largest4, as_is), zeros(SLACK, np.int64)
+    places = zeros(plan[SOURCE_COUNT] + SLACK, np.int64)
     scratch = Scratch(rows_of_scratch(plan, lowest), none, parts_of_scratch(plan, lowest), none, places)
     fill = splat(pointer(scratch.values, 0), lowest)
     pool(operation, worker, workers, x, y, none, scratch, 0, 0, plan, planes, plan[SEAMLESS], fill)
@@ -115,7 +116,7 @@ def max_pool_backward_core(worker, workers, grad_out, indices, grad_x, planes, c
 @compiled
 def max_pool_backward_core_16(worker, workers, grad_out, indices, grad_x, planes, count, size, run, outside):
     """The same of 16-bit floats: gradients that meet are added in float32, and their sum is rounded once."""
-    wide, sums = np.empty(count * run + SLACK, np.float32), np.empty(size * run + SLACK, np.float32)
+    wide, sums = empty(count * run + SLACK, np.float32), empty(size * run + SLACK, np.float32)
     fill = splat(pointer(wide, 0), np.float32(0))
     for plane in range(planes * worker // workers, planes * (worker + 1) // workers):
         position, source, target = pointer(indices, plane * count * run), pointer(wide, 0), pointer(sums, 0)

@@ -13,6 +13,7 @@ from fastconv.cpu import layout
 from fastconv.cpu import pool_plan as p
 from fastconv.cpu._jit import L2_BYTES, VECTOR_BYTES, flushing, inlined, launch
 from fastconv.cpu._target import lanes
+from fastconv.cpu.memory import filled, zeros
 from fastconv.cpu.pointers import advance, aligned, clear, lanes_at, pointer, prefetch
 from fastconv.cpu.pool_bands import (
     SERIAL_BYTES,
@@ -63,8 +64,8 @@ def divided(value, factors, row, j):
 
 @flushing
 def sum_core(worker, workers, x, y, numbers, kind, plan, planes, zero):
-    operation, none = Operation(False, False, plus, plus4, plus, plus4, divided), np.zeros(SLACK, np.int64)
-    places = np.zeros(plan[p.SOURCE_COUNT] + SLACK, np.int64)
+    operation, none = Operation(False, False, plus, plus4, plus, plus4, divided), zeros(SLACK, np.int64)
+    places = zeros(plan[p.SOURCE_COUNT] + SLACK, np.int64)
     scratch = Scratch(rows_of_scratch(plan, zero), none, parts_of_scratch(plan, zero), none, places)
     rows, fill = plan[p.DEPTH] * plan[p.HEIGHT], splat(pointer(scratch.values, 0), zero)
     factors = Factors(kind, pointer(numbers, 0), rows, pointer(numbers, rows if kind == DIVISORS else 0))
@@ -122,10 +123,10 @@ def _scaled_row(grad_out, first, slabs, count, factors, fill, target):
 def sum_backward_core(worker, workers, grad_out, grad_x, numbers, plan, planes, ahead, run, zero):
     """Bands of rows of a slab: gradients times their factors, spread along rows, and those rows summed."""
     fill, height, depth = splat(pointer(numbers, 0), zero), plan[p.B_HEIGHT], plan[p.B_DEPTH]
-    scaled = np.full(plan[p.B_BAND_ROWS] * plan[p.B_PITCH] + SLACK, zero)
+    scaled = filled(plan[p.B_BAND_ROWS] * plan[p.B_PITCH] + SLACK, zero)
     count = plan[p.B_WIDTH] * run
-    spread = np.full(plan[p.B_BAND_ROWS] * count + SLACK, zero)
-    places = np.zeros(plan[p.B_WIDTH] * run + SLACK, np.int64)
+    spread = filled(plan[p.B_BAND_ROWS] * count + SLACK, zero)
+    places = zeros(plan[p.B_WIDTH] * run + SLACK, np.int64)
     bands = (height + plan[p.B_BAND] - 1) // plan[p.B_BAND]
     items = planes * depth * bands
     for item in range(items * worker // workers, items * (worker + 1) // workers):

@@ -25,6 +25,7 @@ from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, flushing, inlined, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.arithmetic import choose
+from fastconv.cpu.memory import empty
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import WORK
@@ -115,25 +116,25 @@ class Scratch(NamedTuple):
 @internal
 def _make_scratch(b, sizes, width, widened):
     chains = max(1, (sizes.depth + CHAIN - 1) // CHAIN)  # at least one: a sum of nothing is stored too
-    cuts = np.empty(chains + 1, np.int64)
+    cuts = empty(chains + 1, np.int64)
     for k in range(cuts.size):
         cuts[k] = k * sizes.depth // chains
     deep = (sizes.depth + chains - 1) // chains * min(sizes.part, chains)
     kept = sizes.wide if sizes.part < chains else MAX_VECTORS * width
-    rows, summands = np.empty(2 * ROWS, np.int64), np.empty(sizes.depth + 1, np.int64)
+    rows, summands = empty(2 * ROWS, np.int64), empty(sizes.depth + 1, np.int64)
     for k in range(2 * ROWS):
         row = k % ROWS if k < ROWS else min(k % ROWS, (sizes.rows - 1) % ROWS)  # rows beyond the last one repeat it
         rows[k] = k % ROWS if sizes.a_packed else row * sizes.depth
     for r in range(summands.size):
         summands[r] = r * ROWS if sizes.a_packed else r
-    places = np.empty((MAX_VECTORS + 1) * (deep + width), np.int64)
+    places = empty((MAX_VECTORS + 1) * (deep + width), np.int64)
     for vectors in range(MAX_VECTORS + 1):
         for r in range(deep + width):
             places[vectors * (deep + width) + r] = vectors * width * r
     return Scratch(
-        np.empty(deep * sizes.wide + SLACK, b.dtype), np.empty((sizes.chunk + ROWS) * kept + SLACK, b.dtype), cuts,
-        rows, summands, places, np.empty(2 * (sizes.wide // width), np.int64), np.empty(width * width + SLACK, b.dtype),
-        np.empty(widened + 1, b.dtype),
+        empty(deep * sizes.wide + SLACK, b.dtype), empty((sizes.chunk + ROWS) * kept + SLACK, b.dtype), cuts,
+        rows, summands, places, empty(2 * (sizes.wide // width), np.int64), empty(width * width + SLACK, b.dtype),
+        empty(widened + 1, b.dtype),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from fastconv.cpu._jit import c_function, inlined
+from fastconv.cpu.memory import empty
 from fastconv.cpu.pointers import pointer
 
 PLACES = 1 << 11  # of the table of programs, at most half of which are taken
@@ -107,7 +108,7 @@ def find(table, key, count):  # type: ignore[no-untyped-def]
 def execute(program, buffers):  # type: ignore[no-untyped-def]
     """Run a program on buffers given by their addresses; 0 where all kernels end well."""
     size, zeros, flags = program[5], program[10], program[12]
-    memory = np.empty(size + program[6] + 8, np.int64)
+    memory = empty(size + program[6] + 8, np.int64)
     arena = _at((_address(pointer(memory, 0)) + 63) // 64 * 64)
     for k in range(program[9]):
         for word in range(program[zeros + 2 * k], program[zeros + 2 * k] + program[zeros + 2 * k + 1]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from typing import Any
 
 import llvmlite
@@ -44,15 +43,4 @@ def threads() -> int:
 
 def compilations() -> int:
     """How many compilations this process has made, not counting what it has loaded."""
-    forms: list[Any] = [*_jit.kernels, *(_jit._driver(core) for core in _jit.kernels)]
-    return sum(sum(form.stats.cache_misses.values()) for form in forms)
-
-
-def parallel_forms() -> list[Callable[[], Any]]:
-    """What remains to be compiled or loaded so that all kernels used so far run on several threads."""
-
-    def form(core: Any, signature: Any) -> Callable[[], Any]:
-        driver: Any = _jit._driver(core)
-        return lambda: driver.compile((numba.int64, numba.types.BaseTuple.from_types(signature[2:])))
-
-    return [form(core, signature) for core in _jit.kernels for signature in core.signatures]
+    return sum(sum(kernel.stats.cache_misses.values()) for kernel in _jit.kernels)

@@ -27,6 +27,7 @@ from fastconv.cpu.columns import (
     tail_of,
 )
 from fastconv.cpu.elementary import exp, log1p
+from fastconv.cpu.memory import empty
 from fastconv.cpu.pointers import advance, clear, lanes_at, pointer
 from fastconv.cpu.vector import load, splat, store_first
 
@@ -40,7 +41,7 @@ def softmax_core(worker, workers, x, count, inner, labels, weight, y):
     """y = weight e^(x - peak) / sum, less ``weight`` at the label where there are labels."""
     source, target = pointer(x, 0), pointer(y, 0)
     lanes = lanes_at(source)
-    peaks, tails = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    peaks, tails = empty(lanes, x.dtype), empty(lanes, x.dtype)
     groups = groups_in(x.size, count, inner, lanes)
     for index in range(worker * groups // workers, (worker + 1) * groups // workers):
         group = group_at(index, count, inner, lanes)
@@ -151,7 +152,7 @@ def _slopes(grad_out, y, block, inner, weighted, totals, grad_x):
 def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = y (grad_out - sum of grad_out y)."""
     lanes = lanes_at(pointer(y, 0))
-    totals, blocks = np.empty(2 * WIDE * lanes, y.dtype), blocks_in(y.size, count, inner, lanes)
+    totals, blocks = empty(2 * WIDE * lanes, y.dtype), blocks_in(y.size, count, inner, lanes)
     for index in range(worker * blocks // workers, (worker + 1) * blocks // workers):
         block = block_at(index, count, inner, lanes)
         arrays = pointer(grad_out, 0), pointer(y, 0)
@@ -163,7 +164,7 @@ def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
 def _log_softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = grad_out - e^y (sum of grad_out)."""
     lanes = lanes_at(pointer(y, 0))
-    totals, blocks = np.empty(2 * WIDE * lanes, y.dtype), blocks_in(y.size, count, inner, lanes)
+    totals, blocks = empty(2 * WIDE * lanes, y.dtype), blocks_in(y.size, count, inner, lanes)
     for index in range(worker * blocks // workers, (worker + 1) * blocks // workers):
         block = block_at(index, count, inner, lanes)
         arrays = pointer(grad_out, 0), pointer(y, 0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastconv.cpu._jit import compiled, inlined, internal, launch, made
 from fastconv.cpu._target import lanes
+from fastconv.cpu.memory import empty
 from fastconv.cpu.microkernel import MAX_VECTORS
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import phase_axes, phase_header
@@ -121,7 +122,7 @@ def pack_core(worker, workers, weight, packed, backward, lanes, groups, plan):
     for phase in range(plan.shape[0]):
         header = phase_header(plan, phase)
         whole = make_weight(weight, backward, lanes, plan)
-        to = np.empty(header.segment * whole.taps + along.width, np.int64)
+        to = empty(header.segment * whole.taps + along.width, np.int64)
         segments = segments_of(header)
         for item in range(turn, groups * along.blocks * segments, workers):
             group, block, index = item // segments // along.blocks, item // segments % along.blocks, item % segments

@@ -20,6 +20,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import compiled, flushing, inlined, internal, launch
 from fastconv.cpu.epilogue import make_target, store_tile
+from fastconv.cpu.memory import empty, filled, multiples, zeros
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, box_at, phase_axes, phase_header
@@ -101,13 +102,13 @@ def _make_work(x, width, grid, shape, pieces):
     tiles, kernels, sums = count * summands + width, summands * block + width, rows * block + width
     pixels = (h.box + 1) * STEP * w.box * STEP * shape.dilation
     return Work(
-        shape, np.empty(pieces * shape.products * tiles + SLACK, x.dtype), tiles,
-        np.empty(shape.products * kernels + SLACK, x.dtype), kernels,
-        np.empty(shape.products * sums + SLACK, x.dtype), sums,
-        np.full(3, -1), np.zeros(shape.taps * FEW * block + SLACK, x.dtype),
-        np.empty(shape.taps * FEW + width, np.int64),
-        np.empty(pixels * width + SLACK, x.dtype), np.arange(0, (pixels + width) * width, width),
-        np.empty(rows, np.int64), np.arange(summands), np.zeros(summands + 1, np.int64), np.empty(width, np.int64),
+        shape, empty(pieces * shape.products * tiles + SLACK, x.dtype), tiles,
+        empty(shape.products * kernels + SLACK, x.dtype), kernels,
+        empty(shape.products * sums + SLACK, x.dtype), sums,
+        filled(3, -1), zeros(shape.taps * FEW * block + SLACK, x.dtype),
+        empty(shape.taps * FEW + width, np.int64),
+        empty(pixels * width + SLACK, x.dtype), multiples(pixels + width, width),
+        empty(rows, np.int64), multiples(summands, 1), zeros(summands + 1, np.int64), empty(width, np.int64),
     )  # fmt: skip
 
 
@@ -263,7 +264,7 @@ def winograd_pack_core(worker, workers, weight, packed, plan, shape, piece, grou
     target, parts = aligned(pointer(packed, 0)), make_shape(shape)
     lanes = make_lanes(out_channels, lanes_at(target))
     whole = make_weight(weight, False, out_channels, plan)
-    to, pieces = np.empty(whole.taps * FEW + lanes.width, np.int64), whole.summed // piece
+    to, pieces = empty(whole.taps * FEW + lanes.width, np.int64), whole.summed // piece
     for item in range(worker, groups * lanes.blocks, workers):
         group, block = item // lanes.blocks, item % lanes.blocks
         lane, pitch, channels = block_lanes(lanes, block)

@@ -22,6 +22,7 @@ from fastconv.cpu import layout
 from fastconv.cpu._jit import flushing, inlined, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.epilogue import make_target, store_tile
+from fastconv.cpu.memory import empty, multiples, zeros
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
@@ -107,12 +108,12 @@ def _make_work(grad_weight, problem, tiles, keep):
     tiles_pitch, grads_pitch = tiles * summands + width, tiles * problem.lanes.row + width
     sums_pitch, pixels = height * block + width, problem.shape.taps * problem.piece
     work = Work(
-        np.empty(problem.pieces * products * tiles_pitch + SLACK, dtype), tiles_pitch,
-        np.empty(products * grads_pitch + SLACK, dtype), grads_pitch,
-        np.empty(regions * products * sums_pitch + SLACK, dtype), sums_pitch,
-        np.empty((2 * pixels + width) * width + SLACK, dtype), np.arange(0, (pixels + width) * width, width),
-        np.empty(width, np.int64), np.zeros(width, dtype), np.empty(height, np.int64),
-        np.arange(tiles) * summands, np.arange(tiles) * problem.lanes.row,
+        empty(problem.pieces * products * tiles_pitch + SLACK, dtype), tiles_pitch,
+        empty(products * grads_pitch + SLACK, dtype), grads_pitch,
+        empty(regions * products * sums_pitch + SLACK, dtype), sums_pitch,
+        empty((2 * pixels + width) * width + SLACK, dtype), multiples(pixels + width, width),
+        empty(width, np.int64), zeros(width, dtype), empty(height, np.int64),
+        multiples(tiles, summands), multiples(tiles, problem.lanes.row),
     )  # fmt: skip
     for i in range(height):  # rows beyond the last channel repeat it
         work.rows[i] = min(i, summands - 1)

@@ -19,6 +19,7 @@ from numba.core.dispatcher import Dispatcher
 import fastconv as fc
 import fastconv.cpu
 from fastconv.cpu import _jit, _target
+from fastconv.cpu.memory import empty
 from tests import strategies
 
 PACKAGE = pathlib.Path(fc.__file__).parent
@@ -69,12 +70,10 @@ from fastconv.cpu.activation import _relu
 
 assert fc.relu(np.array([-1, 2], np.float32)).tolist() == [0, 2]
 assert fc.relu(np.full(1 << 18, -1, np.float32)).max() == 0  # on two threads
-kernels = _relu, _jit._driver(_relu)
-loaded = sum(sum(kernel.stats.cache_hits.values()) for kernel in kernels)
-compiled = sum(sum(kernel.stats.cache_misses.values()) for kernel in kernels)
+loaded, compiled = (sum(hits.values()) for hits in (_relu.stats.cache_hits, _relu.stats.cache_misses))
 print(f"{loaded} loaded, compiled: {compiled > 0}")
 """
-COMPILED, LOADED = "0 loaded, compiled: True\n", "2 loaded, compiled: False\n"
+COMPILED, LOADED = "0 loaded, compiled: True\n", "1 loaded, compiled: False\n"
 WHERE = "from fastconv.cpu import _cache; print(_cache.directory())"
 
 
@@ -154,13 +153,12 @@ def test_other_sources_and_other_machines_have_other_folders(tmp_path):
 
 # -------------------------------------------------------------------------------------------------- compiled just once
 def kernels():
-    """All compiled functions that Python starts, and their parallel forms, by name."""
+    """All compiled functions that Python starts, by name."""
     found = {}
     for module in pkgutil.iter_modules(fastconv.cpu.__path__, "fastconv.cpu."):
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Dispatcher) and "no_cpython_wrapper" not in value.targetoptions:
                 found[value.py_func.__qualname__] = value
-                found[f"{value.py_func.__qualname__}, parallel"] = _jit._driver(value)
     return found
 
 
@@ -248,7 +246,7 @@ print(seen)
 """
 
 
-@pytest.mark.parametrize("start", ["core(0, 1, seen)", "_jit._driver(core)(1, seen)"])
+@pytest.mark.parametrize("start", ["core(0, 1, seen)", "_jit.start(core, 1, (seen,))"])
 def test_functions_of_other_files_are_not_taken_from_the_cache(start, tmp_path):
     """A changed function would be answered by its old code."""
     script = FOREIGN.replace("START", start)
@@ -258,19 +256,19 @@ def test_functions_of_other_files_are_not_taken_from_the_cache(start, tmp_path):
 
 # ----------------------------------------------------------------------------------------------------------- the launch
 class Started:
-    """A core, and its parallel form, that record how they are started."""
+    """A core that records how it is started."""
 
     def __init__(self, monkeypatch, threads=8, layer="omp", forked=False):
         self.calls = []
         monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
         monkeypatch.setattr(_jit, "_layer", lambda: layer)
         monkeypatch.setattr(_jit, "_forked_with_layer", forked)
-        monkeypatch.setattr(_jit, "_driver", lambda core: self.driver)
+        monkeypatch.setattr(_jit, "start", lambda core, workers, args: self.start(workers, args))
 
     def core(self, worker, workers, *args):
         self.calls.append(("serial", worker, workers, args))
 
-    def driver(self, workers, *args):
+    def start(self, workers, args):
         self.calls.append(("parallel", workers, args))
 
     def launch(self, tasks):
@@ -302,11 +300,11 @@ def test_workqueue_is_entered_by_one_thread_at_a_time(layer, monkeypatch):
         assert started.launch(8) == SERIAL
     assert started.launch(8) == ("parallel", 8, ("a", 2))
 
-    def failing(workers, *args):
+    def failing(workers, args):
         assert _jit._entry.locked()
         raise ArithmeticError
 
-    started.driver = failing
+    started.start = failing
     with pytest.raises(ArithmeticError):
         started.launch(8)
     assert not _jit._entry.locked()
@@ -350,6 +348,37 @@ def test_threads_before_and_after_a_fork():
 
 
 def test_what_python_starts_takes_a_share_of_the_work():
-    """Parallel forms are made of all kernels; a part of one, decorated like a kernel, has none."""
+    """All kernels run on threads; a part of one, decorated like a kernel, would not."""
     for kernel in _jit.kernels:
         assert list(inspect.signature(kernel.py_func).parameters)[:2] == ["worker", "workers"], kernel
+
+
+@_jit.compiled
+def failing_core(worker, workers, counts, seen):
+    seen[worker] = workers
+    empty(counts[worker], np.float32)[0] = 0
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="NUMBA_NUM_THREADS allows one thread only")
+@pytest.mark.parametrize("counts", [[2**60], [1, 2**60], [2**60, 1], [2**60, 2**60, 2**60]])
+def test_what_fails_on_a_thread_is_raised(counts):
+    seen = np.zeros(len(counts), np.int64)
+    with pytest.raises(MemoryError):
+        _jit.start(failing_core, len(counts), (np.array(counts), seen))
+    assert seen.tolist() == [len(counts)] * len(counts)
+    _jit.start(failing_core, 2, (np.ones(2, np.int64), np.zeros(2, np.int64)))
+
+
+@_jit.compiled
+def share_core(worker, workers, seen, scale, flag):
+    seen[worker] += scale if flag else workers
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7, 100])
+def test_every_worker_runs_once_with_all_arguments(workers):
+    threads = numba.get_num_threads()
+    for flag in (True, False):
+        seen = np.zeros(workers)
+        _jit.start(share_core, workers, (seen, 2.5, flag))
+        assert seen.tolist() == [2.5 if flag else workers] * workers
+    assert numba.get_num_threads() == threads

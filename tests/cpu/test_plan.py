@@ -139,8 +139,29 @@ def test_low_and_span_are_the_reach_of_the_taps(arguments):
 
 # ---------------------------------------------------------------------------------------------------------------- boxes
 @_jit.compiled
-def read_plan(numbers, phase, index):
-    return phase_header(numbers, phase), phase_axes(numbers, phase), box_at(numbers, phase, index)
+def read_box(numbers, phase, index):
+    return box_at(numbers, phase, index)
+
+
+def make_read(read, tuple_class):
+    """A kernel that reads all fields of a place in the plan by their names."""
+    names = {"read": read}
+    fields = ", ".join(f"there.{name}" for name in tuple_class._fields)
+    exec(f"def read_all(numbers, phase, k):\n    there = read(numbers, phase, k)\n    return {fields}", names)
+    return _jit.compiled(names["read_all"])
+
+
+@_jit.inlined
+def header_of(numbers, phase, k):
+    return phase_header(numbers, phase)
+
+
+@_jit.inlined
+def axis_of(numbers, phase, k):
+    return phase_axes(numbers, phase)[k]
+
+
+read_header, read_axis = make_read(header_of, Header), make_read(axis_of, Axis)
 
 
 def pixels_of(box):
@@ -157,7 +178,7 @@ def test_every_grid_pixel_lies_in_one_box(arguments, limits):
         grid = (n.count, *(a.count for a in axes))
         times = np.zeros(grid, int)
         for index in range(header.boxes):
-            _, _, box = read_plan(made.numbers, phase, index)
+            box = read_box(made.numbers, phase, index)
             pixels = list(pixels_of(box))
             for pixel in pixels:
                 times[pixel] += 1
@@ -176,9 +197,8 @@ def test_kernels_read_the_plan_as_it_was_made(arguments, limits):
     assert next(phases(made))[0]._replace(pixels=0, summands=0, rows=0) == made.header
     assert made.most_boxes == max(header.boxes for header, _ in phases(made))
     for phase, (header, axes) in enumerate(phases(made)):
-        header_there, axes_there, _ = read_plan(made.numbers, phase, 0)
-        assert tuple(header_there) == tuple(header)
-        assert [tuple(a) for a in axes_there] == [tuple(a) for a in axes]
+        assert read_header(made.numbers, phase, 0) == tuple(header)
+        assert [read_axis(made.numbers, phase, k) for k in range(4)] == [tuple(a) for a in axes]
 
 
 @given(plans(), small_boxes)
