@@ -293,4 +293,4 @@ def _padded_bias(bias: Any, groups: int, out_channels: int, dtype: Any) -> Any:
 
 def _plain_bias(bias: Any, channels: int, dtype: Any) -> Any:
     """A bias as kernels take it; zeros for none."""
-    return made(np.zeros(channels, dtype), cleared=True) if bias is None else layout.read_only(bias)
+    return layout.read_only(made(np.zeros(channels, dtype), cleared=True) if bias is None else bias)
