@@ -10,9 +10,9 @@ compile     a Numba kernel -> PTX
 host        stand-ins for CUDA arrays
 executor    what fastconv launches its kernels on in tests
 
-Threads are lanes of NumPy arrays, many blocks at once. Not modelled: time, the order of blocks, flushing of
-subnormal numbers, the rounding of approximate instructions (they are computed exactly), a fused multiply-add of
-float64 (it rounds twice), and what the assembler makes of the code.
+Threads are lanes of NumPy arrays, many blocks at once, or one after another from either end. Not modelled: time,
+flushing of subnormal numbers, the rounding of approximate instructions (they are computed exactly), a fused
+multiply-add of float64 (it rounds twice), and what the assembler makes of the code.
 """
 
 UNIT = {"float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}  # distance of 1 from the next number
