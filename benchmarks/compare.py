@@ -1,4 +1,7 @@
-"""fastconv beside PyTorch, NumPy, ONNX Runtime and OpenVINO in one run: time, GFLOP/s, share of the peak and ratios.
+"""fastconv beside PyTorch, NumPy, ONNX Runtime and OpenVINO in one run: time, GFLOP/s, floors and ratios.
+
+Each case has two floors: its operations at the peak, and the bytes of its arrays at the speed of a copy of as many
+bytes. The larger one binds, and the table says which it is, and what share of the time it is.
 
 Arrays are channels-first going in and coming out, and whatever a library does to them in between is timed. Every
 contender gets the same arrays and the same number of threads, and their results are compared before anything is timed.
@@ -62,6 +65,7 @@ class Result(NamedTuple):
     case: Any
     seconds: dict[str, float]
     peak: float  # GFLOP/s
+    rate: float  # GB/s of a copy of as many bytes
 
     @property
     def own(self) -> float:
@@ -75,6 +79,21 @@ class Result(NamedTuple):
     def share(self) -> float:
         """fastconv's share of the machine's peak."""
         return self.gflops / self.peak
+
+    @property
+    def floors(self) -> dict[str, float]:
+        """Seconds that the operations take at the peak, and the bytes at the speed of a copy."""
+        return {"arithmetic": self.case.flops / self.peak / 1e9, "memory": self.case.moved / self.rate / 1e9}
+
+    @property
+    def floor(self) -> str:
+        """The floor that binds."""
+        return max(self.floors, key=lambda name: self.floors[name])
+
+    @property
+    def of_floor(self) -> float:
+        """Its share of the time; above 1 where an algorithm takes fewer products than the sums have."""
+        return self.floors[self.floor] / self.own
 
     def against(self, peer: str) -> float:
         """How many times faster than ``peer`` fastconv is; NaN where the peer lacks the operation."""
@@ -129,7 +148,12 @@ def timed(call: Callable[[], Any], count: int, clock: Clock) -> float:
 
 
 def measure(
-    case: Any, contenders: Iterable[Any], rounds: int, clock: Clock, peak: Callable[[], float]
+    case: Any,
+    contenders: Iterable[Any],
+    rounds: int,
+    clock: Clock,
+    peak: Callable[[], float],
+    rate: Callable[[int], float],
 ) -> Result | None:
     """Time ``case`` in interleaved rounds; None where fastconv lacks it."""
     prepared = {c.name: c.prepare(case.operation, case.arguments, case.options) for c in contenders}
@@ -139,16 +163,18 @@ def measure(
     check(case, calls)
     counts = {name: max(1, min(1000, int(SLOT / timed(call, 1, clock)))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
-    peaks = []
+    peaks, rates = [], []
     order = list(calls)
     for _ in range(rounds):
         peaks.append(peak())
+        rates.append(rate(case.moved))
         for name in order:
             time.sleep(REST)
             calls[name]()  # untimed: brings back what the one before has pushed out of the caches
             times[name].append(timed(calls[name], counts[name], clock))
         order = order[1:] + order[:1]
-    return Result(case, {name: statistics.median(series) for name, series in times.items()}, statistics.median(peaks))
+    seconds = {name: statistics.median(series) for name, series in times.items()}
+    return Result(case, seconds, statistics.median(peaks), statistics.median(rates))
 
 
 # -------------------------------------------------------------------------------------------------------------- groups
@@ -241,6 +267,7 @@ def layer_row(result: Result, peers: list[str]) -> list[str]:
     rate = f"{result.gflops:.1f}" if case.flops else ""
     share = f"{result.share:.1%}" if case.flops else ""
     row = [case.layer, case.operation, f"{result.own * 1e3:.4g}", rate, share, f"{case.moved / result.own / 1e9:.2f}"]
+    row += [result.floor, f"{result.of_floor:.0%}"]
     for peer in peers:
         known = peer in result.seconds
         row += [f"{result.seconds[peer] * 1e3:.4g}", f"{result.against(peer):.2f}"] if known else ["", ""]
@@ -248,13 +275,13 @@ def layer_row(result: Result, peers: list[str]) -> list[str]:
 
 
 def layer_header(peers: list[str]) -> list[str]:
-    header = ["layer", "operation", "ms", "GF/s", "of peak", "GB/s"]
+    header = ["layer", "operation", "ms", "GF/s", "of peak", "GB/s", "floor", "of floor"]
     for peer in peers:
         header += [f"{peer} ms", "ratio"]
     return [*header, "best ratio"]
 
 
-WIDTHS = (19, 23, 9, 7, 8, 7)
+WIDTHS = (19, 23, 9, 7, 8, 7, 10, 8)
 
 
 def print_row(row: list[str], widths: tuple[int, ...] = WIDTHS) -> None:
@@ -297,7 +324,7 @@ def run(options: argparse.Namespace) -> list[str]:
     """Measure and print; returns the tables as Markdown."""
     from peers import contenders
 
-    from fastconv.cpu.peak import VECTOR_BYTES, fma_peak
+    from fastconv.cpu.peak import VECTOR_BYTES, copy_rate, fma_peak
 
     found = contenders(options.threads, options.algorithm)[: 1 if options.no_peers else None]
     names = [contender.name for contender in found[1:]]
@@ -312,7 +339,10 @@ def run(options: argparse.Namespace) -> list[str]:
     results: list[Result] = []
     clock, rounds = clock_for(options.threads), 3 if options.quick else options.rounds
     for case in chosen(options):
-        result = measure(case, found, rounds, clock, lambda: fma_peak(options.dtype, options.threads, clock=clock))
+        result = measure(
+            case, found, rounds, clock, lambda: fma_peak(options.dtype, options.threads, clock=clock),
+            lambda moved: copy_rate(moved, options.threads, clock=clock),
+        )  # fmt: skip
         if result is not None:
             results.append(result)
             print_row(layer_row(result, names), widths)

@@ -26,18 +26,15 @@ def images(dtype):
     return values(IMAGES, dtype)
 
 
-def conv_operands(dtype, x_shape=IMAGES, weight_shape=WEIGHT, **options):
-    x, weight = values(x_shape, dtype, 1), values(weight_shape, dtype, 2)
-    return values(fc.conv2d(x, weight, **options).shape, dtype, 3), x, weight
-
-
 def conv_all(x_shape, weight_shape, **options):
     """Forward and all gradients of one convolution."""
+    name = f"conv{len(x_shape) - 2}d"
+    forward, backward = getattr(fc, name), getattr(fc, f"{name}_backward")
 
     def operation(dtype):
-        grad_out, x, weight = conv_operands(dtype, x_shape, weight_shape, **options)
-        bias = values(weight_shape[:1], dtype, 4)
-        return fc.conv2d(x, weight, bias, **options), *fc.conv2d_backward(grad_out, x, weight, **options)
+        x, weight = values(x_shape, dtype, 1), values(weight_shape, dtype, 2)
+        y = forward(x, weight, values(weight_shape[:1], dtype, 4), **options)
+        return y, *backward(values(y.shape, dtype, 3), x, weight, **options)
 
     return operation
 
@@ -120,6 +117,10 @@ OPERATIONS = {
     "conv of few channels": conv_all((2, 3, 96, 96), (32, 3, 7, 7), stride=2, padding=3),
     "conv of one large image": conv_all((1, 16, 128, 128), (16, 16, 3, 3), padding=1),
     "conv of many channels": conv_all((2, 256, 7, 7), (256, 256, 3, 3), padding=1),
+    "direct conv": conv_all((3, 24, 30, 28), (72, 24, 3, 3), algorithm="direct"),
+    "direct conv of one image": conv_all((1, 64, 20, 20), (130, 64, 3, 3), padding=1, algorithm="direct"),
+    "direct conv of volumes": conv_all((1, 16, 6, 20, 20), (80, 16, 3, 3, 3), padding=1, algorithm="direct"),
+    "direct conv of lines": conv_all((1, 16, 5000), (40, 16, 11), padding=5, algorithm="direct"),
     "conv in groups": conv_all((4, 64, 28, 28), (64, 16, 3, 3), padding=1, groups=4),
     "depthwise conv": conv_all((4, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64),
     "conv of one axis": one_axis,
@@ -174,6 +175,36 @@ def test_two_threads_give_the_bits_of_one(operation, dtype, threads, parallel_la
         assert one.dtype == two.dtype
         assert one.shape == two.shape
         assert one.tobytes() == two.tobytes()
+
+
+@pytest.fixture
+def shares_in_turn(monkeypatch):
+    """Lets one thread do the shares of many workers, in the opposite order."""
+    counts = []
+
+    def all_shares(core, workers, args):
+        counts.append(workers)
+        for worker in reversed(range(workers)):
+            core(worker, workers, *args)
+
+    def set_workers(count):
+        monkeypatch.setattr(numba, "get_num_threads", lambda: count)
+        monkeypatch.setattr(_jit, "start", all_shares)
+        monkeypatch.setattr(_jit, "_layer", lambda: "omp")
+        return counts
+
+    return set_workers
+
+
+@each_operation
+@pytest.mark.parametrize("workers", [3, 7, 64])
+def test_any_number_of_workers_gives_the_bits_of_one(operation, workers, threads, shares_in_turn):
+    threads(1)
+    alone = operation(np.float32)
+    counts = shares_in_turn(workers)
+    together = operation(np.float32)
+    assert max(counts) > 2
+    assert [one.tobytes() for one in alone] == [many.tobytes() for many in together]
 
 
 def test_callers_on_many_threads_get_the_bits_of_one():

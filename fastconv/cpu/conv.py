@@ -26,6 +26,7 @@ from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
 from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
+from fastconv.cpu.shares import MOVE, NO_MOVE, extent_of, is_empty, part_of, share_at, share_boxes
 from fastconv.cpu.weights import (
     block_lanes,
     make_lanes,
@@ -76,17 +77,22 @@ def conv_core(
         target = make_target(pointer(out, 0), out_last, groups * out_channels, plan, phase)
         scratch = _make_scratch(x, lanes.width, header, whole.taps, packed.size == 0)
         boxes = header.boxes * groups
-        splits = 1 if boxes % workers == 0 or boxes >= 4 * workers else min(lanes.blocks, workers)
-        for item in range(turn, boxes * splits, workers):
-            split, group, index = item % splits, item // splits % groups, item // splits // groups
-            box = box_at(plan, phase, index)
+        reading, preparing = out_channels * max(header.taps, 1) / MOVE, header.box_pixels / MOVE
+        preparing = preparing if packed.size == 0 else NO_MOVE
+        shares = share_boxes(boxes, lanes.blocks, extent_of(plan, phase), reading, preparing, workers)
+        for number in range(turn, shares.items, workers):
+            item = share_at(shares, number, workers)
+            group, index = item.index % groups, item.index // groups
+            box = part_of(box_at(plan, phase, index), plan, phase, item.part, item.parts)
+            if is_empty(box):
+                continue
             panel = read_box(reader, plan, phase, box, group)
-            for block in range(split * lanes.blocks // splits, (split + 1) * lanes.blocks // splits):
+            for block in range(item.first, item.last):
                 _multiply_block(
                     panel, reader, whole, ready, packed.size == 0, lanes, pointer(bias, group * lanes.row), floor,
                     target, scratch, box, group, block,
                 )  # fmt: skip
-        turn = (turn - boxes * splits) % workers
+        turn = (turn - shares.items) % workers
         ready = advance(ready, groups * lanes.row * header.taps * header.channels)
 
 

@@ -23,6 +23,7 @@ from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.plan_phases import Axis
 from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
+from fastconv.cpu.shares import MOVE, NO_MOVE, extent_of, is_empty, part_of, share_at, share_boxes
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, segment_of, segments_of
 
 
@@ -41,24 +42,28 @@ def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, ta
         columns = _weight_offsets(whole, plan, phase)
         rows = empty(ROWS, np.int64)
         boxes = header.boxes * groups
-        splits = 1 if boxes % workers == 0 or boxes >= 4 * workers else min(tiles, workers)
+        reading = out_channels * max(header.taps, 1) / MOVE
+        shares = share_boxes(boxes, tiles, extent_of(plan, phase), reading, NO_MOVE, workers)
         memory = empty(ROWS * (header.pitch + SLACK), x.dtype)
-        for item in range(turn, boxes * splits, workers):
-            split, group, index = item % splits, item // splits % groups, item // splits // groups
-            box = box_at(plan, phase, index)
+        for number in range(turn, shares.items, workers):
+            item = share_at(shares, number, workers)
+            group, index = item.index % groups, item.index // groups
+            box = part_of(box_at(plan, phase, index), plan, phase, item.part, item.parts)
+            if is_empty(box):
+                continue
             panel = read_box(reader, plan, phase, box, group)
             # Lanes up to the last pixel; beyond it and between rows they hold what nobody reads.
             last = (box.images - 1) * n.pitch + (box.depth - 1) * d.pitch + (box.height - 1) * h.pitch + box.width
             along = make_lanes(last, lanes_at(panel))
             there = pointer(weight, group * out_channels * whole.summed * whole.taps)
-            for k in range(split * tiles // splits, (split + 1) * tiles // splits):
+            for k in range(item.first, item.last):
                 first, count = k * height, min(height, out_channels - k * height)
                 for i in range(ROWS):
                     rows[i] = (first + min(i, count - 1)) * lane_stride
                 sums, channel = aligned(pointer(memory, 0)), group * out_channels + first
                 _multiply_rows(header, there, pointer(rows, 0), columns, panel, reader.summands, along, height, sums)
                 _store_rows(sums, along.row, target, box, channel, count, pointer(bias, channel), floor)
-        turn = (turn - boxes * splits) % workers
+        turn = (turn - shares.items) % workers
 
 
 @internal

@@ -27,6 +27,7 @@ from fastconv.cpu.microkernel import ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
 from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_header
 from fastconv.cpu.pointers import advance, aligned, copy, pointer
+from fastconv.cpu.shares import MOVE, NO_MOVE, share_at, share_boxes
 from fastconv.cpu.weights import block_lanes, padded_channels
 from fastconv.cpu.winograd_plan import chosen
 from fastconv.cpu.winograd_weight import LEAST_CHANNELS
@@ -58,20 +59,20 @@ def weight_sums_core(
     memory = empty((problem.slice if few else 0) + SLACK, x.dtype)
     to = lane_offsets(problem)
     tiles = (problem.rows + ROWS - 1) // ROWS
-    splits = 1 if slices * groups % workers == 0 or slices * groups >= 4 * workers else min(tiles, workers)
-    for item in range(worker, slices * groups * splits, workers):
-        split, group, slice_ = item % splits, item // splits % groups, item // splits // groups
-        first, last = split * tiles // splits, (split + 1) * tiles // splits
+    shares = share_boxes(slices * groups, tiles, 1, out_channels * problem.taps / MOVE, NO_MOVE, workers)
+    for number in range(worker, shares.items, workers):
+        item = share_at(shares, number, workers)
+        group, slice_ = item.index % groups, item.index // groups
         into = advance(problem.sums, (slice_ * groups + group) * problem.slice)
         start, stop = slice_ * boxes // slices, (slice_ + 1) * boxes // slices
         for index in range(start, stop):
             box = box_at(plan, 0, index)
             panel = read_box(reader, plan, 0, box, group)
             step = FEW_TILES if few else tiles
-            for k in range(first, last, step):
+            for k in range(item.first, item.last, step):
                 if few:
                     into = aligned(pointer(memory, 0))
-                until = min(last, k + step)
+                until = min(item.last, k + step)
                 _add_box(
                     problem, reader, operand, panel, box, group, k, until, 0 if not few else k, into, index > start
                 )

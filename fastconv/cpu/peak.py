@@ -1,4 +1,4 @@
-"""The machine's peak of multiply-adds, measured by a loop that lives in registers."""
+"""The machine's peak of multiply-adds, measured by a loop that lives in registers, and its speed of copying."""
 
 import time
 from collections.abc import Callable
@@ -76,3 +76,28 @@ def fma_peak(
         loop(totals, repeats, start, factor)
         elapsed = clock() - before
     return threads * repeats * 2 * _SUMS * (VECTOR_BYTES // np.dtype(dtype).itemsize) / elapsed / 1e9
+
+
+@cache
+def _copies(parallel: bool):  # type: ignore[no-untyped-def]
+    @numba.njit(parallel=parallel)
+    def copies(source, target, workers):  # type: ignore[no-untyped-def]
+        for worker in numba.prange(workers):
+            first, last = source.size * worker // workers, source.size * (worker + 1) // workers
+            target[first:last] = source[first:last]
+
+    return copies
+
+
+def copy_rate(
+    moved: int, threads: int = 1, seconds: float = 0.001, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """GB/s, read and written together, of a copy that moves so many bytes again and again: of the cache they fit."""
+    source, copies = np.ones(max(moved // 16, threads)), _copies(threads > 1)
+    target = np.empty_like(source)
+    copies(source, target, threads)
+    count, start = 0, clock()
+    while count == 0 or clock() - start < seconds:
+        copies(source, target, threads)
+        count += 1
+    return count * 2 * source.nbytes / (clock() - start) / 1e9

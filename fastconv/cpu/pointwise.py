@@ -21,6 +21,7 @@ from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import PANEL_BYTES, WORK, chain_channels
 from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer, prefetch
+from fastconv.cpu.shares import MOVE, NO_MOVE, share_at, share_boxes
 from fastconv.cpu.weights import block_lanes, make_lanes, padded_channels
 
 TOGETHER = 8  # blocks of lanes that a few rows of the weight meet in turn: 2 to 5 % faster than 2
@@ -46,12 +47,13 @@ def pointwise_core(
     width = lanes_at(pointer(x, 0))
     along, pitch = make_lanes(images * plane, width), MAX_VECTORS * width
     tiles, batches = (out_channels + ROWS - 1) // ROWS, (along.blocks + most - 1) // most
-    splits = 1 if groups * batches % workers == 0 or groups * batches >= 4 * workers else min(tiles, workers)
+    shares = share_boxes(groups * batches, tiles, 1, out_channels / MOVE, NO_MOVE, workers)
     panel, memory = empty(most * channels * pitch + SLACK, x.dtype), empty(ROWS * pitch + SLACK, x.dtype)
-    rows, columns = empty(ROWS, np.int64), multiples(channels, 1)
-    places, starts = multiples(channels, pitch), empty(2 * most, np.int64)
-    for item in range(worker, groups * batches * splits, workers):
-        split, group, batch = item % splits, item // splits % groups, item // splits // groups
+    rows, columns = empty(ROWS, np.int64), np.arange(channels)
+    places, starts = np.arange(channels) * pitch, empty(2 * most, np.int64)
+    for number in range(worker, shares.items, workers):
+        item = share_at(shares, number, workers)
+        group, batch = item.index % groups, item.index // groups
         first, last = batch * most, min(along.blocks, (batch + 1) * most)
         ready, sums = aligned(pointer(panel, 0)), aligned(pointer(memory, 0))
         source = Planes(pointer(x, group * channels * plane), groups * channels, plane)
@@ -62,7 +64,7 @@ def pointwise_core(
             _read_block(
                 source, channels, image, pixel, count, advance(ready, (block - first) * channels * pitch), pitch
             )
-        for k in range(split * tiles // splits, (split + 1) * tiles // splits):
+        for k in range(item.first, item.last):
             row, height = k * ROWS, min(ROWS, out_channels - k * ROWS)
             for i in range(ROWS):  # rows without a channel repeat the last one
                 rows[i] = (group * out_channels + row + min(i, height - 1)) * weight_pitch
@@ -151,7 +153,7 @@ def convolve(
     pitch = channels
     if backward:  # (summed, lanes) turned round, each row with room for whole vectors
         pitch = padded_channels(channels, x.itemsize)
-        turned = made(np.empty(groups * out_channels * pitch, x.dtype))
+        turned = made(empty(groups * out_channels * pitch, x.dtype))
         launch(turn_core, max(1, weight.size >> 15), weight, turned, pitch, groups, channels, out_channels)
         weight = turned
     block_bytes = max(1, channels) * MAX_VECTORS * VECTOR_BYTES

@@ -30,6 +30,7 @@ from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import WORK
 from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer
+from fastconv.cpu.shares import NO_MOVE, share_at, share_boxes
 from fastconv.cpu.transpose import transpose
 from fastconv.cpu.vector import load, load_first, splat, store_first
 from fastconv.cpu.weights import block_lanes, make_lanes
@@ -71,10 +72,10 @@ def product_core(
     width, panels, tiles = lanes_at(pointer(b, 0)), (columns + wide - 1) // wide, (rows + ROWS - 1) // ROWS
     scratch = _make_scratch(b, sizes, width, _wide_elements(a, chunk * depth))
     chains = scratch.cuts.size - 1
-    splits = 1 if panels % workers == 0 or panels >= 4 * workers else min(tiles, workers)
-    for item in range(worker, panels * splits, workers):
-        panel, split = item // splits * wide, item % splits
-        start, stop = split * tiles // splits * ROWS, min(rows, (split + 1) * tiles // splits * ROWS)
+    shares = share_boxes(panels, tiles, 1, rows / MOVE, NO_MOVE, workers)
+    for number in range(worker, shares.items, workers):
+        item = share_at(shares, number, workers)
+        panel, start, stop = item.index * wide, item.first * ROWS, min(rows, item.last * ROWS)
         along = make_lanes(min(wide, columns - panel), width)
         for first in range(start, stop, chunk):
             last = min(stop, first + chunk)

@@ -25,6 +25,7 @@ from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, box_at, phase_axes, phase_header
 from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
+from fastconv.cpu.shares import extent_of, is_empty, part_of, share_at, share_boxes
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, pack_segment, padded_channels
 from fastconv.cpu.winograd_plan import (
     PART,
@@ -79,16 +80,20 @@ def winograd_core(
     whole = make_weight(weight, backward, out_channels, plan)
     header = phase_header(grid, 0)
     boxes, pieces = header.boxes * groups, whole.summed // header.channels
-    splits = 1 if boxes % workers == 0 or boxes >= 4 * workers else min(lanes.blocks, workers)
+    reading, preparing = out_channels / 8, header.box_pixels / 6  # transforms of tiles, of kernels
+    shares = share_boxes(boxes, lanes.blocks, extent_of(grid, 0), reading, preparing, workers)
     work = _make_work(x, lanes.width, grid, make_shape(shape), pieces)
-    for item in range(worker, boxes * splits, workers):
-        split, group, index = item % splits, item // splits % groups, item // splits // groups
-        box, row = box_at(grid, 0, index), work.columns.size
+    for number in range(worker, shares.items, workers):
+        item = share_at(shares, number, workers)
+        group, index, row = item.index % groups, item.index // groups, work.columns.size
+        box = part_of(box_at(grid, 0, index), grid, 0, item.part, item.parts)
+        if is_empty(box):
+            continue
         transform_input_box(work.tiles, work.tiles_pitch, row, work.shape, reader, grid, group * pieces, pieces, box)
         count = tiles_of(box) * work.shape.dilation
         for t in range(work.rows.size):  # rows without a tile repeat the last one
             work.rows[t] = min(t, count - 1) * row
-        for block in range(split * lanes.blocks // splits, (split + 1) * lanes.blocks // splits):
+        for block in range(item.first, item.last):
             _multiply_block(work, whole, packed, lanes, group, block, count)
             _store_block(work, lanes, group, block, box, grid, target, pointer(bias, group * lanes.row), floor)
 

@@ -27,6 +27,7 @@ from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader
 from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
 from fastconv.cpu.pointers import advance, aligned, copy, lanes_at, pointer
+from fastconv.cpu.shares import NO_MOVE, share_at, share_boxes
 from fastconv.cpu.weights import block_lanes, make_lanes
 from fastconv.cpu.winograd import make_transform_box, tiles_of, transform_input_box
 from fastconv.cpu.winograd_plan import (
@@ -132,10 +133,10 @@ def winograd_sums_core(
     grad_reader = make_reader(grad_out, grad_last, grad_grid, grad_tables, 0)
     header, pieces = phase_header(grid, 0), problem.grad_pieces
     tiles, work = problem.shape, _make_work(grad_weight, problem, header.box_pixels * problem.shape.dilation, keep)
-    items = slices * groups
-    splits = 1 if items % workers == 0 or items >= 4 * workers else min(pieces, workers)
-    for item in range(worker, items * splits, workers):
-        split, group, slice_ = item % splits, item // splits % groups, item // splits // groups
+    shares = share_boxes(slices * groups, pieces, 1, out_channels / 8, NO_MOVE, workers)
+    for number in range(worker, shares.items, workers):
+        item = share_at(shares, number, workers)
+        group, slice_ = item.index % groups, item.index // groups
         start, stop = slice_ * header.boxes // slices, (slice_ + 1) * header.boxes // slices
         for index in range(start, stop):
             box = box_at(grid, 0, index)
@@ -143,7 +144,7 @@ def winograd_sums_core(
                 work.tiles, work.tiles_pitch, tiles.parts * problem.piece, tiles, reader, grid, group * problem.pieces,
                 problem.pieces, box,
             )  # fmt: skip
-            for g in range(split * pieces // splits, (split + 1) * pieces // splits):
+            for g in range(item.first, item.last):
                 transform_grad_box(
                     work.grads, work.grads_pitch, problem.lanes.row, one_part(tiles), grad_reader, grad_grid,
                     group * pieces + g, 1, box,
@@ -153,7 +154,7 @@ def winograd_sums_core(
                     into = advance(aligned(pointer(work.sums, 0)), region if keep else 0)
                     _add_box(work, problem, part, tiles_of(box) * tiles.dilation, into, keep and index > start)
                     if not keep or index == stop - 1:
-                        _finish(work, problem, sums, item // splits, g, part, into, floor, not keep and index > start)
+                        _finish(work, problem, sums, item.index, g, part, into, floor, not keep and index > start)
 
 
 @internal
