@@ -153,7 +153,7 @@ def convolve(
     pitch = channels
     if backward:  # (summed, lanes) turned round, each row with room for whole vectors
         pitch = padded_channels(channels, x.itemsize)
-        turned = made(empty(groups * out_channels * pitch, x.dtype))
+        turned = made(np.empty(groups * out_channels * pitch, x.dtype))
         launch(turn_core, max(1, weight.size >> 15), weight, turned, pitch, groups, channels, out_channels)
         weight = turned
     block_bytes = max(1, channels) * MAX_VECTORS * VECTOR_BYTES
