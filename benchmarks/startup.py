@@ -111,6 +111,7 @@ FAMILIES = {
 def run(script: str, cache: str, *arguments: object) -> Any:
     """What the script prints as JSON, in a process of its own."""
     environment = {**os.environ, "FASTCONV_CACHE_DIR": cache, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     command = [sys.executable, "-c", START + script, *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)

@@ -6,6 +6,7 @@ type, before the first kernel: half a second of the first call of a convolution.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np import arrayobj
 
 from fastconv.cpu._jit import inlined
 
@@ -54,6 +54,8 @@ def _allocate(context: Any, builder: Any, kind: Any, count: Any) -> Any:
         context.call_conv.return_user_exc(builder, MemoryError, ("no memory for the scratch of a kernel",))
     array = context.make_array(kind)(context, builder)
     data = builder.bitcast(context.nrt.meminfo_data(builder, meminfo), array.data.type)
+    # Imported by the first compilation: at import it is a third of what fastconv takes.
+    arrayobj = importlib.import_module("numba.np.arrayobj")
     arrayobj.populate_array(array, data, [count], [size], size, meminfo)
     return array._getvalue()
 
