@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._window import Window
+from fastconv.cpu import layout
 from fastconv.cpu._jit import VECTOR_BYTES, compiled, flushing, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.memory import empty, multiples
@@ -155,7 +156,7 @@ def convolve(
         pitch = padded_channels(channels, x.itemsize)
         turned = made(np.empty(groups * out_channels * pitch, x.dtype))
         launch(turn_core, max(1, weight.size >> 15), weight, turned, pitch, groups, channels, out_channels)
-        weight = turned
+        weight = layout.read_only(turned)  # as the caller's is: one compilation for both
     block_bytes = max(1, channels) * MAX_VECTORS * VECTOR_BYTES
     launch(
         pointwise_core, max(1, out.size * channels >> WORK), x, weight, pitch, bias, floor, out, images, groups,
