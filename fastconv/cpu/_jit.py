@@ -1,8 +1,8 @@
 """How CPU kernels are compiled and run on threads; :mod:`_cache` keeps them on disk, :mod:`_parts` joins functions.
 
 A kernel is a plain function ``core(worker, workers, *args)`` that does the share of ``worker`` out of ``workers`` of
-the work; it is decorated with :func:`compiled` and started with :func:`launch`, which decides between the serial core
-and a ``prange`` over the workers. Kernels split work so that no result depends on the number of workers.
+the work; it is decorated with :func:`compiled` and started with :func:`launch`, which decides between one worker and
+several on threads (:mod:`_workers`). Kernels split work so that no result depends on the number of workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bias gradient: grad_out summed over batch and space, in an order that only the shape decides."""
+"""Biases as kernels take them, and the bias gradient: grad_out summed over batch and space in a fixed order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, launch, made, separate
+from fastconv.cpu._jit import compiled, done, launch, made, separate
 from fastconv.cpu.memory import empty
 from fastconv.cpu.pointers import clear, pointer
+from fastconv.cpu.weights import padded_channels
 
 LANES = 32  # partial sums side by side: whole vectors on every machine, and the same sums on all of them
 
@@ -58,6 +59,20 @@ def pad_core(worker, workers, values, padded, rows, count):
     for row in range(rows):
         for k in range(count):
             padded[row * (padded.size // rows) + k] = values[row * count + k]
+
+
+def plain_bias(bias: Any, channels: int, dtype: Any) -> Any:
+    """A bias as it is; zeros for none."""
+    return layout.read_only(made(np.zeros(channels, dtype), cleared=True) if bias is None else bias)
+
+
+def padded_bias(bias: Any, groups: int, channels: int, dtype: Any) -> Any:
+    """A bias of whole vectors per group; zeros for none."""
+    padded = made(np.zeros((groups, padded_channels(channels, dtype.itemsize)), dtype), cleared=True)
+    if bias is not None:
+        padded[:, :channels] = bias.reshape(groups, channels)
+        done(pad_core, layout.read_only(bias), padded.reshape(-1), groups, channels)
+    return layout.read_only(padded)
 
 
 def conv_backward_bias(grad_out: Any) -> Any:

@@ -14,9 +14,9 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu import fft, layout, pointwise, winograd
-from fastconv.cpu._jit import done, flushing, inlined, internal, launch, made
+from fastconv.cpu._jit import flushing, inlined, internal, launch
 from fastconv.cpu._target import lanes
-from fastconv.cpu.bias import pad_core
+from fastconv.cpu.bias import padded_bias, plain_bias
 from fastconv.cpu.conv_pixels import convolve_pixels, pixels_in_lanes
 from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, sums_planes
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
@@ -24,16 +24,15 @@ from fastconv.cpu.fft_plan import transform_size
 from fastconv.cpu.memory import empty, multiples, zeros
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_header
+from fastconv.cpu.plan import WORK, Plan, Reading, make_plan, phase_header
 from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
-from fastconv.cpu.shares import MOVE, NO_MOVE, extent_of, is_empty, part_of, share_at, share_boxes
+from fastconv.cpu.shares import MOVE, NO_MOVE, box_of, extent_of, is_empty, share_at, share_boxes
 from fastconv.cpu.weights import (
     block_lanes,
     make_lanes,
     make_weight,
     pack,
     pack_segment,
-    padded_channels,
     row_table,
     segment_of,
     segments_of,
@@ -82,8 +81,7 @@ def conv_core(
         shares = share_boxes(boxes, lanes.blocks, extent_of(plan, phase), reading, preparing, workers)
         for number in range(turn, shares.items, workers):
             item = share_at(shares, number, workers)
-            group, index = item.index % groups, item.index // groups
-            box = part_of(box_at(plan, phase, index), plan, phase, item.part, item.parts)
+            group, box = box_of(item, groups, plan, phase)
             if is_empty(box):
                 continue
             panel = read_box(reader, plan, phase, box, group)
@@ -233,7 +231,7 @@ def _convolve(
     pass_ = "backward_input" if backward else "forward"
     size = transform_size(pass_, algorithm, window, channels, out_channels, groups, x.itemsize)
     if size or chosen(algorithm, window, backward, channels, out_channels):
-        lanes_bias = _padded_bias(bias, groups, out_channels, x.dtype)
+        lanes_bias = padded_bias(bias, groups, out_channels, x.dtype)
         operands = (lanes_bias, floor, result, channels_last, window, backward, groups)
         if size:
             fft.convolve(source, weight, *operands, size, prepared)
@@ -251,14 +249,14 @@ def _convolve_directly(
     """Convolve x, which is ``source`` in memory order, by the micro-kernel, with pixels or channels in its lanes."""
     images, out_channels, target = x.shape[0], result.shape[1] // groups, layout.flat_target(result, channels_last)
     if pointwise.chosen(window, backward, channels_last, images, x.itemsize):
-        plain = _plain_bias(bias, result.shape[1], x.dtype)
+        plain = plain_bias(bias, result.shape[1], x.dtype)
         pointwise.convolve(
             source, weight, plain, floor, target, window, backward, images, groups, channels, out_channels
         )
         return
     pixels, plan = _way(window, backward, images, channels, groups, x.itemsize, channels_last, out_channels)
     if pixels:
-        plain = _plain_bias(bias, result.shape[1], x.dtype)
+        plain = plain_bias(bias, result.shape[1], x.dtype)
         convolve_pixels(source, weight, plain, floor, target, plan, backward, groups, out_channels)
         return
     packed = np.empty(0, x.dtype)
@@ -270,7 +268,7 @@ def _convolve_directly(
     x_last = channels_last and x.shape[1] > 1  # one channel is a plane in either order
     launch(
         conv_core, max(1, operations >> WORK), source, x_last, weight, packed, backward,
-        _padded_bias(bias, groups, out_channels, x.dtype), floor, target, channels_last, plan.numbers, plan.tables,
+        padded_bias(bias, groups, out_channels, x.dtype), floor, target, channels_last, plan.numbers, plan.tables,
         groups, out_channels,
     )  # fmt: skip
 
@@ -286,17 +284,3 @@ def _way(
         return True, make_plan(*args, Reading(channels_last, pixels=True, beyond=True))
     x_last = channels_last and channels * groups > 1
     return False, make_plan(*args, Reading(x_last, planar=not x_last and channels < lanes(itemsize)))
-
-
-def _padded_bias(bias: Any, groups: int, out_channels: int, dtype: Any) -> Any:
-    """A bias of whole vectors per group; zeros for none."""
-    padded = made(np.zeros((groups, padded_channels(out_channels, dtype.itemsize)), dtype), cleared=True)
-    if bias is not None:
-        padded[:, :out_channels] = bias.reshape(groups, out_channels)
-        done(pad_core, layout.read_only(bias), padded.reshape(-1), groups, out_channels)
-    return padded.reshape(-1)
-
-
-def _plain_bias(bias: Any, channels: int, dtype: Any) -> Any:
-    """A bias as kernels take it; zeros for none."""
-    return layout.read_only(made(np.zeros(channels, dtype), cleared=True) if bias is None else bias)

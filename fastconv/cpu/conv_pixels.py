@@ -20,10 +20,10 @@ from fastconv.cpu.epilogue import make_target
 from fastconv.cpu.memory import empty
 from fastconv.cpu.microkernel import FEW_ROWS, MAX_VECTORS, ROWS, few_rows_tile, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import WORK, Plan, Reading, box_at, make_plan, phase_axes, phase_header
+from fastconv.cpu.plan import WORK, Plan, Reading, make_plan, phase_axes, phase_header
 from fastconv.cpu.plan_phases import Axis
 from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
-from fastconv.cpu.shares import MOVE, NO_MOVE, extent_of, is_empty, part_of, share_at, share_boxes
+from fastconv.cpu.shares import MOVE, NO_MOVE, box_of, extent_of, is_empty, share_at, share_boxes
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, segment_of, segments_of
 
 
@@ -47,8 +47,7 @@ def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, ta
         memory = empty(ROWS * (header.pitch + SLACK), x.dtype)
         for number in range(turn, shares.items, workers):
             item = share_at(shares, number, workers)
-            group, index = item.index % groups, item.index // groups
-            box = part_of(box_at(plan, phase, index), plan, phase, item.part, item.parts)
+            group, box = box_of(item, groups, plan, phase)
             if is_empty(box):
                 continue
             panel = read_box(reader, plan, phase, box, group)

@@ -21,6 +21,7 @@ from fastconv._window import Window
 from fastconv.cpu import layout
 from fastconv.cpu._jit import flushing, internal, launch, made
 from fastconv.cpu._target import lanes
+from fastconv.cpu.bias import padded_bias
 from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.fft_plan import PARTS, Block, Part, Signals, blocks, make_signals, parts, steps
 from fastconv.cpu.fourier import real_spectrum, roots, store_halves, transform
@@ -216,7 +217,7 @@ def weight_gradient(
     grads = make_signals(window.output_size, images, groups, outs, grad_last, tiles, 0, step, step)
     line, one, zero = (1, 1, ins * taps), (1, 1, 1), (0, 0, 0)
     plan = make_plan(Window(line, one, one, zero, zero, one, line), False, 1, 1, 1, x.itemsize, Reading(False))
-    bias = made(np.zeros(groups * padded_channels(outs, x.itemsize), x.dtype), cleared=True)
+    bias = padded_bias(None, groups, outs, x.dtype)
     target = layout.flat_target(result, False)
     for first, count in blocks(groups, ins, outs, size, x.itemsize):
         some = grads._replace(channels=count)

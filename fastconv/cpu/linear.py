@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import layout
-from fastconv.cpu._jit import done, made
-from fastconv.cpu.bias import conv_backward_bias, pad_core
+from fastconv.cpu._jit import made
+from fastconv.cpu.bias import conv_backward_bias, padded_bias
 from fastconv.cpu.product import multiply
-from fastconv.cpu.weights import padded_channels
 
 
 def linear_forward(x: Any, weight: Any, bias: Any, relu: bool = False, out: Any = None, prepared: Any = None) -> Any:
     """x @ weight.T + bias, then ReLU; x (B, in_features), weight (out_features, in_features)."""
     result = layout.target(out, (x.shape[0], weight.shape[0]), x.dtype, False, x, weight, bias)
-    multiply(x, weight.T, result, _padded(bias, weight.shape[0], x.dtype) if bias is not None or relu else None, relu)
+    added = padded_bias(bias, 1, weight.shape[0], x.dtype) if bias is not None or relu else None
+    multiply(x, weight.T, result, added, relu)
     return layout.deliver(result, out)
 
 
@@ -39,12 +39,3 @@ def _product(a: Any, b: Any) -> Any:
     result = made(np.empty((a.shape[0], b.shape[1]), a.dtype))
     multiply(a, b, result)
     return result
-
-
-def _padded(bias: Any, count: int, dtype: Any) -> Any:
-    """A bias of whole vectors; zeros for none."""
-    padded = made(np.zeros(padded_channels(count, dtype.itemsize), dtype), cleared=True)
-    if bias is not None:
-        padded[:count] = bias
-        done(pad_core, layout.read_only(bias), padded, 1, count)
-    return layout.read_only(padded)

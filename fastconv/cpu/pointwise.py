@@ -50,8 +50,8 @@ def pointwise_core(
     tiles, batches = (out_channels + ROWS - 1) // ROWS, (along.blocks + most - 1) // most
     shares = share_boxes(groups * batches, tiles, 1, out_channels / MOVE, NO_MOVE, workers)
     panel, memory = empty(most * channels * pitch + SLACK, x.dtype), empty(ROWS * pitch + SLACK, x.dtype)
-    rows, columns = empty(ROWS, np.int64), np.arange(channels)
-    places, starts = np.arange(channels) * pitch, empty(2 * most, np.int64)
+    rows, columns = empty(ROWS, np.int64), multiples(channels, 1)
+    places, starts = multiples(channels, pitch), empty(2 * most, np.int64)
     for number in range(worker, shares.items, workers):
         item = share_at(shares, number, workers)
         group, batch = item.index % groups, item.index // groups

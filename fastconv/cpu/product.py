@@ -18,11 +18,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from fastconv.cpu import layout
-from fastconv.cpu._jit import compiled, flushing, inlined, internal, launch, made
+from fastconv.cpu._jit import L2_BYTES, compiled, flushing, inlined, internal, launch, made
 from fastconv.cpu._target import lanes
 from fastconv.cpu.arithmetic import choose
 from fastconv.cpu.memory import empty
@@ -30,18 +28,18 @@ from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import WORK
 from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer
-from fastconv.cpu.shares import NO_MOVE, share_at, share_boxes
+from fastconv.cpu.product_rows import row_at, wide_elements, widen_rows
+from fastconv.cpu.shares import MOVE, NO_MOVE, share_at, share_boxes
 from fastconv.cpu.transpose import transpose
 from fastconv.cpu.vector import load, load_first, splat, store_first
 from fastconv.cpu.weights import block_lanes, make_lanes
 
-HALVES = (types.uint16, types.int16)  # as float16 and bfloat16 are stored
 CHAIN = 384  # summands of one chain, at most
-PANEL_BYTES = 1 << 20  # of packed B; half of a usual L2
-FEW_ROWS = 128
+PANEL_BYTES = min(max(L2_BYTES // 2, 192 << 10), 1 << 20)  # of packed B; A and C stream by
+MANY_ROWS = 128  # above these, a part of B is used for long enough to hide the wait for the next one
 SUMS_BYTES = 384 << 10  # of the sums that wait for the next part of the depth
 AHEAD = 8  # rows of B that are prefetched ahead of their use
-MOVE = 12  # multiply-adds that take as long as one element's transpose
+TRANSPOSE = 12  # multiply-adds that take as long as one element's transpose
 TOGETHER = 16  # tiles of A that are packed side by side, so that whole cache lines are read
 
 
@@ -70,7 +68,7 @@ def product_core(
     """
     sizes = Product(rows, columns, depth, a_packed, b_across, c_across, part, wide, chunk)
     width, panels, tiles = lanes_at(pointer(b, 0)), (columns + wide - 1) // wide, (rows + ROWS - 1) // ROWS
-    scratch = _make_scratch(b, sizes, width, _wide_elements(a, chunk * depth))
+    scratch = _make_scratch(b, sizes, width, wide_elements(a, chunk * depth))
     chains = scratch.cuts.size - 1
     shares = share_boxes(panels, tiles, 1, rows / MOVE, NO_MOVE, workers)
     for number in range(worker, shares.items, workers):
@@ -79,7 +77,7 @@ def product_core(
         along = make_lanes(min(wide, columns - panel), width)
         for first in range(start, stop, chunk):
             last = min(stop, first + chunk)
-            _widen_rows(a, first * depth, (last - first) * depth, scratch.wide)
+            widen_rows(a, first * depth, (last - first) * depth, scratch.wide)
             for chain in range(0, chains, part):
                 until = min(chain + part, chains)
                 if first == start or part < chains:
@@ -139,49 +137,6 @@ def _make_scratch(b, sizes, width, widened):
     )  # fmt: skip
 
 
-def _wide_elements(a: Any, count: int) -> int:
-    """Room for ``count`` elements of A in float32; none where it has floats of that size."""
-    raise NotImplementedError("_wide_elements is for compiled code")
-
-
-@overload(_wide_elements, jit_options={"forceinline": True})
-def _wide_elements_of(a, count):
-    return (lambda a, count: count) if a.dtype in HALVES else (lambda a, count: 0)
-
-
-def _widen_rows(a: Any, start: int, count: int, wide: Any) -> None:
-    """``wide[:count] = a[start:]`` where A has 16-bit floats."""
-    raise NotImplementedError("_widen_rows is for compiled code")
-
-
-@overload(_widen_rows, jit_options={"forceinline": True})
-def _widen_rows_of(a, start, count, wide):
-    if a.dtype not in HALVES:
-        return lambda a, start, count, wide: None
-    return lambda a, start, count, wide: _widen(a, start, count, wide)
-
-
-@internal
-def _widen(a, start, count, wide):
-    zero = splat(pointer(wide, 0), 0.0)
-    width = lanes_at(pointer(wide, 0))
-    for k in range(0, count, width):
-        value = load_first(pointer(a, start + k), count - k, zero)
-        store_first(pointer(wide, k), value, count - k)
-
-
-def _row(a: Any, wide: Any, start: int, base: int) -> Any:
-    """Element ``start`` of A, or of what was widened from element ``base`` on."""
-    raise NotImplementedError("_row is for compiled code")
-
-
-@overload(_row, jit_options={"forceinline": True})
-def _row_of(a, wide, start, base):
-    if a.dtype in HALVES:
-        return lambda a, wide, start, base: pointer(wide, start - base)
-    return lambda a, wide, start, base: pointer(a, start)
-
-
 @inlined
 def _places(scratch, pitch, width):
     return pointer(scratch.places, pitch // width * (scratch.places.size // (MAX_VECTORS + 1)))
@@ -221,7 +176,8 @@ def _multiply(a, sizes, lane, pitch, base, first, stop, chain, until, scratch, i
         rows = pointer(scratch.rows, 0 if i + ROWS <= sizes.rows else ROWS)
         for k in range(chain, until):
             tile(
-                pitch // width, cuts[k + 1] - cuts[k], _row(a, scratch.wide, i * sizes.depth, base * sizes.depth), rows,
+                pitch // width, cuts[k + 1] - cuts[k],
+                row_at(a, scratch.wide, i * sizes.depth, base * sizes.depth), rows,
                 pointer(scratch.summands, cuts[k]), panel, advance(places, cuts[k] - start), AHEAD * pitch,
                 advance(into, (i - first) * into_pitch), into_pitch, k > 0,
             )  # fmt: skip
@@ -294,7 +250,7 @@ def choose_way(rows: int, columns: int, depth: int, itemsize: int, a_across: boo
     deep = -(-depth // chains)
     fits = depth * min(block, padded) * itemsize <= PANEL_BYTES
     # Few rows hide no wait for B: there it is read in runs as long as a panel is wide (45 % of the peak, not 37 %).
-    whole = fits and (b_across or padded <= block or rows > FEW_ROWS)
+    whole = fits and (b_across or padded <= block or rows > MANY_ROWS)
     part = chains if whole else 1
     wide = min(max(PANEL_BYTES // (max(deep, 1) * part * itemsize) // block, 1) * block, padded)
     if whole:
@@ -305,7 +261,7 @@ def choose_way(rows: int, columns: int, depth: int, itemsize: int, a_across: boo
 def _cost(rows: int, columns: int, depth: int, itemsize: int, a_across: bool, b_across: bool, c_across: bool) -> int:
     width = lanes(itemsize)
     multiplied = -(-rows // ROWS) * ROWS * -(-columns // width) * width * depth
-    return multiplied + MOVE * (a_across * rows * depth + b_across * columns * depth + c_across * rows * columns)
+    return multiplied + TRANSPOSE * (a_across * rows * depth + b_across * columns * depth + c_across * rows * columns)
 
 
 def reads_in_place(rows: int, columns: int, depth: int) -> bool:

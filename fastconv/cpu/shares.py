@@ -115,3 +115,10 @@ def part_of(box, plan, phase, part, parts):
     if axis == 2:
         return Box(n, z, y + first, x, 1, 1, count, box.width, box.grid + first * w.count)
     return Box(n, z, y, x + first, 1, 1, 1, count, box.grid + first)
+
+
+@inlined
+def box_of(item, groups, plan, phase):
+    """The group of an item, and its box or part of one."""
+    group, index = item.index % groups, item.index // groups
+    return group, part_of(box_at(plan, phase, index), plan, phase, item.part, item.parts)

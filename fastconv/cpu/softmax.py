@@ -148,28 +148,27 @@ def _slopes(grad_out, y, block, inner, weighted, totals, grad_x):
                 store_step(grad_x, k, group, value)
 
 
-@_jit.flushing
-def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
-    """grad_x = y (grad_out - sum of grad_out y)."""
+@_jit.inlined
+def _gradient(worker, workers, grad_out, y, count, inner, weighted, grad_x):
     lanes = lanes_at(pointer(y, 0))
     totals, blocks = empty(2 * WIDE * lanes, y.dtype), blocks_in(y.size, count, inner, lanes)
     for index in range(worker * blocks // workers, (worker + 1) * blocks // workers):
         block = block_at(index, count, inner, lanes)
         arrays = pointer(grad_out, 0), pointer(y, 0)
-        _products(*arrays, block, inner, True, pointer(totals, 0))
-        _slopes(*arrays, block, inner, True, pointer(totals, 0), pointer(grad_x, 0))
+        _products(*arrays, block, inner, weighted, pointer(totals, 0))
+        _slopes(*arrays, block, inner, weighted, pointer(totals, 0), pointer(grad_x, 0))
+
+
+@_jit.flushing
+def _softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
+    """grad_x = y (grad_out - sum of grad_out y)."""
+    _gradient(worker, workers, grad_out, y, count, inner, True, grad_x)
 
 
 @_jit.flushing
 def _log_softmax_backward(worker, workers, grad_out, y, count, inner, grad_x):
     """grad_x = grad_out - e^y (sum of grad_out)."""
-    lanes = lanes_at(pointer(y, 0))
-    totals, blocks = empty(2 * WIDE * lanes, y.dtype), blocks_in(y.size, count, inner, lanes)
-    for index in range(worker * blocks // workers, (worker + 1) * blocks // workers):
-        block = block_at(index, count, inner, lanes)
-        arrays = pointer(grad_out, 0), pointer(y, 0)
-        _products(*arrays, block, inner, False, pointer(totals, 0))
-        _slopes(*arrays, block, inner, False, pointer(totals, 0), pointer(grad_x, 0))
+    _gradient(worker, workers, grad_out, y, count, inner, False, grad_x)
 
 
 # ------------------------------------------------------------------------------------------------------ entry functions

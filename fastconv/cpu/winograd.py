@@ -23,9 +23,9 @@ from fastconv.cpu.epilogue import make_target, store_tile
 from fastconv.cpu.memory import empty, filled, multiples, zeros
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
-from fastconv.cpu.plan import WORK, Plan, box_at, phase_axes, phase_header
+from fastconv.cpu.plan import WORK, Plan, phase_axes, phase_header
 from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
-from fastconv.cpu.shares import extent_of, is_empty, part_of, share_at, share_boxes
+from fastconv.cpu.shares import box_of, extent_of, is_empty, share_at, share_boxes
 from fastconv.cpu.weights import block_lanes, make_lanes, make_weight, pack_segment, padded_channels
 from fastconv.cpu.winograd_plan import (
     PART,
@@ -85,8 +85,7 @@ def winograd_core(
     work = _make_work(x, lanes.width, grid, make_shape(shape), pieces)
     for number in range(worker, shares.items, workers):
         item = share_at(shares, number, workers)
-        group, index, row = item.index % groups, item.index // groups, work.columns.size
-        box = part_of(box_at(grid, 0, index), grid, 0, item.part, item.parts)
+        (group, box), row = box_of(item, groups, grid, 0), work.columns.size
         if is_empty(box):
             continue
         transform_input_box(work.tiles, work.tiles_pitch, row, work.shape, reader, grid, group * pieces, pieces, box)

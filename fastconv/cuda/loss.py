@@ -14,13 +14,14 @@ from fastconv.cuda import layout
 from fastconv.cuda._jit import cuda, i64, kernel, launch, storage_and_sum, types, u32
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS, each, element
-from fastconv.cuda.softmax import Columns, _place, _statistics, columns_of
+from fastconv.cuda.folds import folds
+from fastconv.cuda.softmax import Columns, columns_of, place_of, statistics_of
 
 
 @lru_cache(maxsize=64)
 def _losses(dtype: np.dtype[Any], width: int) -> Any:
     _, value = storage_and_sum(dtype)
-    place, statistics = _place(width), _statistics(dtype, width)
+    place, statistics = place_of(width), statistics_of(dtype, width)
 
     @kernel
     def losses(x, labels, y, ignored, count, inner, number):
@@ -45,7 +46,7 @@ def _losses(dtype: np.dtype[Any], width: int) -> Any:
 @lru_cache(maxsize=64)
 def _gradient(dtype: np.dtype[Any], width: int) -> Any:
     storage, value = storage_and_sum(dtype)
-    place, statistics = _place(width), _statistics(dtype, width)
+    place, statistics = place_of(width), statistics_of(dtype, width)
 
     @kernel
     def gradient(x, labels, weights, y, ignored, count, inner, number):
@@ -74,6 +75,7 @@ def _gradient(dtype: np.dtype[Any], width: int) -> Any:
 @lru_cache(maxsize=32)
 def _total(dtype: np.dtype[Any], mean: bool) -> Any:
     storage, _ = storage_and_sum(dtype)
+    _, fold = folds(THREADS)
 
     @kernel
     def total(losses, labels, y, ignored, number):
@@ -85,23 +87,17 @@ def _total(dtype: np.dtype[Any], mean: bool) -> Any:
         for k in range(i64(t), number, THREADS):
             mine += types.float64(losses[u32(k)])
             counted += i64(1) if i64(labels[u32(k)]) != i64(ignored) else i64(0)
-        sums[t] = mine
-        counts[t] = counted
-        half = u32(THREADS // 2)
-        while half > u32(0):
-            cuda.syncthreads()
-            if t < half:
-                sums[t] += sums[u32(t + half)]
-                counts[t] += counts[u32(t + half)]
-            half = u32(half >> u32(1))
+        mine, counted = fold(sums, mine), fold(counts, counted)
         if t == u32(0):
-            y[u32(0)] = storage(sums[u32(0)] / types.float64(counts[u32(0)])) if mean else storage(sums[u32(0)])
+            y[u32(0)] = storage(mine / types.float64(counted)) if mean else storage(mine)
 
     return total
 
 
 @lru_cache(maxsize=1)
 def _weight() -> Any:
+    _, fold = folds(THREADS)
+
     @kernel
     def weight(labels, y, ignored, number):
         """y = 1 / max(number of items that are not ignored, 1); one block."""
@@ -110,15 +106,9 @@ def _weight() -> Any:
         counted = i64(0)
         for k in range(i64(t), number, THREADS):
             counted += i64(1) if i64(labels[u32(k)]) != i64(ignored) else i64(0)
-        counts[t] = counted
-        half = u32(THREADS // 2)
-        while half > u32(0):
-            cuda.syncthreads()
-            if t < half:
-                counts[t] += counts[u32(t + half)]
-            half = u32(half >> u32(1))
+        counted = fold(counts, counted)
         if t == u32(0):
-            y[u32(0)] = types.float64(1) / types.float64(max(counts[u32(0)], i64(1)))
+            y[u32(0)] = types.float64(1) / types.float64(max(counted, i64(1)))
 
     return weight
 

@@ -15,6 +15,7 @@ from fastconv.cuda import layout
 from fastconv.cuda._jit import cuda, kernel, launch, storage_and_sum, u32
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS, each, element
+from fastconv.cuda.folds import folds
 
 ACROSS = 32  # columns of a block where their elements are neighbours
 BLOCKS = 2048  # several for each multiprocessor of the largest devices
@@ -24,6 +25,7 @@ BLOCKS = 2048  # several for each multiprocessor of the largest devices
 def _sum_runs(dtype: np.dtype[Any]) -> Any:
     """The kernel for runs: neighbouring threads read neighbours of a run."""
     _, value = storage_and_sum(dtype)
+    _, fold = folds(THREADS)
 
     @kernel
     def sum_runs(x, partial, rows, columns, run, parts, results):
@@ -42,15 +44,9 @@ def _sum_runs(dtype: np.dtype[Any]) -> Any:
             total += value(x[u32(u32(line * u32(run)) + u32(k - u32(row * u32(run))))])
             following = u32(k + u32(u32(parts) * u32(THREADS)))
             k = following if following > k else elements  # past 2**32 it would begin again
-        shared[t] = total
-        width = u32(THREADS // 2)
-        while width > u32(0):
-            cuda.syncthreads()
-            if t < width:
-                shared[t] += shared[u32(t + width)]
-            width = u32(width >> u32(1))
+        total = fold(shared, total)
         if t == u32(0):
-            partial[block] = shared[u32(0)]
+            partial[block] = total
 
     return sum_runs
 

@@ -1,4 +1,4 @@
-"""Softmax, log-softmax and cross-entropy along one axis of arrays of any rank and memory order.
+"""Softmax and log-softmax along one axis of arrays of any rank and memory order.
 
 In memory order an array is (outer, count, inner) with the classes on the middle axis; the classes of one softmax are a
 *column*. A block has some columns and ``width`` threads for each: neighbouring threads read neighbours in memory,
@@ -18,6 +18,7 @@ from fastconv.cuda import layout
 from fastconv.cuda._jit import cuda, device, i64, kernel, launch, storage_and_sum, u32
 from fastconv.cuda.arrays import Array, empty
 from fastconv.cuda.elements import THREADS
+from fastconv.cuda.folds import folds
 
 
 # ------------------------------------------------------------------------------------------------------------- columns
@@ -44,50 +45,7 @@ def columns_of(x: Array, axis: int) -> Columns:
 
 
 @lru_cache(maxsize=64)
-def _folds(width: int, value: Any) -> tuple[Any, Any]:
-    """Functions that fold what the threads of a column have, to their maximum and to their sum."""
-    if width == 1:
-        return _itself, _itself
-
-    @device
-    def largest(shared, mine):
-        t = u32(cuda.threadIdx.x)
-        lane, half = u32(t % u32(width)), u32(width // 2)
-        cuda.syncthreads()
-        shared[t] = mine
-        while half > u32(0):
-            cuda.syncthreads()
-            if lane < half:
-                other = shared[u32(t + half)]
-                shared[t] = other if other > shared[t] else shared[t]
-            half = u32(half >> u32(1))
-        cuda.syncthreads()
-        return shared[u32(t - lane)]
-
-    @device
-    def total(shared, mine):
-        t = u32(cuda.threadIdx.x)
-        lane, half = u32(t % u32(width)), u32(width // 2)
-        cuda.syncthreads()
-        shared[t] = mine
-        while half > u32(0):
-            cuda.syncthreads()
-            if lane < half:
-                shared[t] += shared[u32(t + half)]
-            half = u32(half >> u32(1))
-        cuda.syncthreads()
-        return shared[u32(t - lane)]
-
-    return largest, total
-
-
-@device
-def _itself(shared, mine):
-    return mine
-
-
-@lru_cache(maxsize=64)
-def _place(width: int) -> Any:
+def place_of(width: int) -> Any:
     """The function that says this thread's column, where that begins, and the thread's number in it."""
 
     @device
@@ -102,13 +60,13 @@ def _place(width: int) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _statistics(dtype: np.dtype[Any], width: int) -> Any:
+def statistics_of(dtype: np.dtype[Any], width: int) -> Any:
     """The function that gives a column's maximum, NaN not counted, and the sum of e^(x - maximum) less the 1 of that.
 
     Leaving the 1 out keeps the digits of a small remainder: the loss of a confident prediction is log(1 + tail).
     """
     _, value = storage_and_sum(dtype)
-    largest, total = _folds(width, value)
+    largest, total = folds(width)
 
     @device
     def statistics(x, shared, start, lane, count, inner, inside):
@@ -136,7 +94,7 @@ def _statistics(dtype: np.dtype[Any], width: int) -> Any:
 @lru_cache(maxsize=64)
 def _softmax(dtype: np.dtype[Any], width: int, logarithm: bool) -> Any:
     storage, value = storage_and_sum(dtype)
-    place, statistics = _place(width), _statistics(dtype, width)
+    place, statistics = place_of(width), statistics_of(dtype, width)
 
     @kernel
     def softmax(x, y, count, inner, number):
@@ -158,7 +116,7 @@ def _softmax(dtype: np.dtype[Any], width: int, logarithm: bool) -> Any:
 @lru_cache(maxsize=64)
 def _softmax_backward(dtype: np.dtype[Any], width: int, logarithm: bool) -> Any:
     storage, value = storage_and_sum(dtype)
-    place, (_, total) = _place(width), _folds(width, value)
+    place, (_, total) = place_of(width), folds(width)
 
     @kernel
     def softmax_backward(grad_out, y, grad_x, count, inner, number):
