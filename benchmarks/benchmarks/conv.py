@@ -126,3 +126,26 @@ class Half:
 
     def time_forward(self, name: str, dtype: str) -> None:
         fc.conv2d(self.x, self.weight, **self.layer.options)
+
+
+class Denormal:
+    """What denormal numbers cost: inputs of which all are, beside ordinary ones."""
+
+    params = (["res.2.3x3", "res.2.1x1", "mob.dw14"], ["forward", "backward_weight"], ["normal", "denormal"])
+    param_names = ("layer", "pass", "numbers")
+
+    def setup(self, name: str, pass_: str, numbers: str) -> None:
+        layer = _LAYERS[name]
+        random = np.random.default_rng(0)
+        shapes = layer.input_shape, layer.weight_shape, layer.output_shape
+        x, weight, grad_out = (random.standard_normal(shape, np.float32) for shape in shapes)
+        if numbers == "denormal":
+            x *= np.float32(1e-40)
+        self.call = {
+            "forward": lambda: fc.conv2d(x, weight, **layer.options),
+            "backward_weight": lambda: fc.conv2d_backward_weight(grad_out, x, weight.shape, **layer.options),
+        }[pass_]
+        self.call()
+
+    def time_conv(self, name: str, pass_: str, numbers: str) -> None:
+        self.call()
