@@ -18,6 +18,7 @@ from fastconv import _compiled
 from fastconv._compiled import call
 from fastconv.cpu import _jit
 from tests import strategies
+from tests.anywhere.processes import LAYERS, NO_LAYER, threading_layer
 
 IMAGES = (2, 4, 7, 6)
 F4, F8 = strategies.DTYPES
@@ -467,10 +468,10 @@ print(numba.threading_layer())
 
 
 @needs_threads
-@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_a_prange_in_every_layer(layer):
-    done = run_script(NESTED, check=False, NUMBA_THREADING_LAYER=layer)
-    if "No threading layer could be loaded" in done.stderr:
+    done = run_script(NESTED, check=False, **threading_layer(layer))
+    if NO_LAYER in done.stderr:
         pytest.skip(f"Numba's {layer} layer is not installed")
     assert done.stdout == f"{layer}\n", done.stderr[-2000:]
 

@@ -13,6 +13,7 @@ import pytest
 import fastconv as fc
 from fastconv.cpu import _jit
 from tests import strategies
+from tests.anywhere.processes import LAYERS, NO_LAYER, threading_layer
 
 IMAGES, WEIGHT, BIAS = (8, 32, 28, 28), (48, 32, 3, 3), (48,)
 ROWS, DENSE = (256, 600), (400, 600)
@@ -216,7 +217,7 @@ def test_callers_on_many_threads_get_the_bits_of_one():
         assert [part.tobytes() for part in one] == [part.tobytes() for part in other]
 
 
-# What ends a process differs by layer: calls from two threads at once (workqueue), calls from a forked child (omp).
+# What ends a process, by layer: calls from two threads at once (workqueue), calls from a forked child (omp, tbb).
 CONCURRENT = textwrap.dedent(
     """
     import concurrent.futures, os, sys
@@ -242,11 +243,11 @@ CONCURRENT = textwrap.dedent(
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="NUMBA_NUM_THREADS allows one thread only")
-@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_callers_on_many_threads_and_forks_in_every_layer(layer):
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", CONCURRENT, layer]
-    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, **threading_layer(layer), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if "No threading layer could be loaded" in run.stderr:
+    if NO_LAYER in run.stderr:
         pytest.skip(f"Numba's {layer} layer is not installed")
     assert run.stdout == "all equal\n", f"{run.returncode}: {run.stderr[-2000:]}"

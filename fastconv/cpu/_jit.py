@@ -203,8 +203,9 @@ def _omp_in_parallel() -> list[Any]:
 def launch(core: Any, tasks: int, *args: Any) -> None:
     """Run ``core(worker, workers, *args)`` for every worker, on at most ``tasks`` threads.
 
-    The serial core runs instead where threads would end the process: in a forked child whose parent had started an
-    OpenMP team, and where a second thread enters Numba's workqueue layer, which does not allow it.
+    The serial core runs instead where threads would end the process or hang it: in a forked child whose parent had
+    started a team of OpenMP, or was inside TBB, whose locks nobody opens in the child; and where a second thread enters
+    Numba's workqueue layer, which does not allow it.
     """
     if _thread.recording is not None:
         _thread.recording.launch(core, args)
@@ -212,9 +213,10 @@ def launch(core: Any, tasks: int, *args: Any) -> None:
         core(0, 1, *args)
         return
     workers, layer = min(numba.get_num_threads(), tasks), _layer()
-    if workers <= 1 or (_forked_with_layer and layer == "omp"):
+    together = layer in ("omp", "tbb")  # of several threads at once
+    if workers <= 1 or (_forked_with_layer and together):
         core(0, 1, *args)
-    elif layer in ("omp", "tbb"):
+    elif together:
         start(core, workers, args)
     elif _entry.acquire(blocking=False):
         try:

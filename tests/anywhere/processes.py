@@ -13,6 +13,14 @@ LAYERS = ("omp", "tbb", "workqueue")
 NO_LAYER = "No threading layer could be loaded"
 
 
+def threading_layer(name):
+    """The variables that choose it. Where pip has put TBB's library, beside Python, nobody looks without being told."""
+    if name != "tbb":
+        return {"NUMBA_THREADING_LAYER": name}
+    places = os.environ.get("LD_LIBRARY_PATH"), str(pathlib.Path(sys.prefix, "lib"))
+    return {"NUMBA_THREADING_LAYER": name, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, places))}
+
+
 def start(script, *options, root=ROOT, **environment):
     """A process that runs the script with the package in ``root``; None takes a variable of the environment away."""
     variables = {**os.environ, "NUMBA_NUM_THREADS": "2", "PYTHONPATH": str(root), **environment}
