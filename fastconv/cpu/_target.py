@@ -46,6 +46,7 @@ def _l2_bytes() -> int:
 VECTOR_BYTES, VECTOR_REGISTERS, HAS_FMA = _vector_unit()
 HAS_HALF = _converts_half()
 L2_BYTES = _l2_bytes()
+LINE_BYTES = 64  # of a cache line
 
 
 def lanes(itemsize: int) -> int:

@@ -39,7 +39,7 @@ from fastconv.cpu.weights import (
 )
 from fastconv.cpu.winograd_plan import chosen
 
-CHUNK = 32 * ROWS  # pixels whose tiles wait for their epilogue: 48 KiB of float32
+CHUNK = 16 * ROWS  # pixels whose tiles wait for their epilogue: 24 KiB of float32, half of L1
 AHEAD = 8  # rows of the weight that are prefetched ahead of their use
 FEW_BOXES = 2  # up to here a weight is packed where it is used, segment by segment in L2, for every box again
 

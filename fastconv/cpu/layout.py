@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv.cpu._jit import made
+from fastconv.cpu._target import LINE_BYTES
 
 Array = npt.NDArray[Any]
+
+LARGE = 1 << 20  # bytes of a new array from which on it matters where it starts
 
 
 # --------------------------------------------------------------------------------- arrays as kernels take and give them
@@ -59,11 +63,25 @@ def _channels_to_end(x: Array) -> Array:
     return x.transpose(0, *range(2, x.ndim), 1)  # np.moveaxis takes ten times as long
 
 
+def _memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """A new array; a large one starts with a cache line.
+
+    NumPy's starts 16 bytes behind one, so that vectors are stored across two: the first layer of VGG took 2.2 ms in
+    place of 1.7. Where results stay in cache it is nothing.
+    """
+    count = math.prod(shape)
+    if count * dtype.itemsize < LARGE:
+        return np.empty(shape, dtype)
+    memory = np.empty(count + LINE_BYTES // dtype.itemsize, dtype)
+    first = -memory.__array_interface__["data"][0] % LINE_BYTES // dtype.itemsize
+    return memory[first : first + count].reshape(shape)
+
+
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, channels_last: bool) -> Array:
     """A new array of shape (N, C, *spatial) in the memory order asked for."""
     if not channels_last:
-        return made(np.empty(shape, dtype))
-    memory = made(np.empty((shape[0], *shape[2:], shape[1]), dtype))
+        return made(_memory(shape, np.dtype(dtype)))
+    memory = made(_memory((shape[0], *shape[2:], shape[1]), np.dtype(dtype)))
     return memory.transpose(0, -1, *range(1, memory.ndim - 1))
 
 

@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastconv.cpu._jit import VECTOR_BYTES, VECTOR_REGISTERS, inlined
+from fastconv.cpu._target import LINE_BYTES
 from fastconv.cpu.vector_ir import INDEX, Emitter, emit_prefetch
 
 # A tile of ROWS x (up to MAX_VECTORS vectors): 24 accumulators of 32 registers, or 12 of 16, leave room for one row of
@@ -22,8 +23,6 @@ from fastconv.cpu.vector_ir import INDEX, Emitter, emit_prefetch
 # 12x2 and 14x2 reached half the speed of 6x4 for that reason.
 ROWS = 6
 MAX_VECTORS = 4 if VECTOR_REGISTERS >= 32 else 2
-
-LINE_BYTES = 64  # of a cache line
 
 
 # ----------------------------------------------------------------------------------------------------- the micro-kernel
