@@ -242,3 +242,14 @@ def test_two_runs_give_the_same_bits():
     arrays = operands()
     for call, _ in CALLS.values():
         assert call(*arrays).tobytes() == call(*arrays).tobytes()
+
+
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_large_results_start_with_a_cache_line(dtype, channels_last):
+    x = strategies.values((2, 181, 191, 5) if channels_last else (2, 5, 181, 191), dtype, 1)
+    x = x.transpose(0, 3, 1, 2) if channels_last else x
+    y = fc.avg_pool2d(x, 1)
+    assert y.nbytes >= 1 << 20
+    assert y.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(y, x)

@@ -135,7 +135,7 @@ def pixels_in_lanes(
     if any(axis.count > 1 and axis.stride != axis.unit for axis in space):  # neighbours on the grid lie apart
         return False
     height = FEW_ROWS if out_channels <= FEW_ROWS else ROWS
-    between = space[2].box / space[2].extent(space[2].box)  # lanes in use: the rest lies between rows
+    between = space[2].box / max(space[2].box, space[1].pitch)  # lanes in use: the rest lies between rows
     by_pixels = between * out_channels / (-(-out_channels // height) * height)
     by_channels = out_channels / (-(-out_channels // lanes(itemsize)) * lanes(itemsize))
     return by_pixels > 1.4 * by_channels

@@ -60,7 +60,7 @@ def read_box(reader, plan, phase, box, group):
                 for row in range(low, high):
                     clear(advance(plane, row * h.pitch), left * w.pitch)
                     clear(advance(plane, row * h.pitch + right * w.pitch), (width - right) * w.pitch)
-                clear(advance(plane, high * h.pitch), (height - high) * h.pitch)
+                clear(advance(plane, high * h.pitch), max(0, (height - 1 - high) * h.pitch + width * w.pitch))
     return panel
 
 

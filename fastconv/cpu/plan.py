@@ -117,7 +117,8 @@ def _plan_phase(
     box = _box(max(images, 1), depth, height, width, max(channels, 1) * itemsize, reading.most)
     lengths = tuple(axis.extent(part) for axis, part in zip(axes, box[1:], strict=True))
     given = _pitches(tuple(axis.size for axis in axes), channels * groups, reading.channels_last)
-    pitch = given if in_place else _panel_pitches(box[0], lengths, channels, itemsize, reading)
+    shared = [axis.shared() if part == axis.count else 0 for axis, part in zip(axes, box[1:], strict=True)]
+    pitch = given if in_place else _panel_pitches(box[0], lengths, shared, channels, itemsize, reading)
     parts = -(-images // box[0])
     n = Axis(count=images, stride=reading.shifts, box=box[0], parts=parts, given=given[0], pitch=pitch[0])
     placed = [
@@ -135,14 +136,20 @@ def _plan_phase(
 
 
 def _panel_pitches(
-    images: int, lengths: tuple[int, ...], channels: int, itemsize: int, reading: Reading
+    images: int, lengths: tuple[int, ...], shared: list[int], channels: int, itemsize: int, reading: Reading
 ) -> tuple[int, ...]:
-    """Elements between neighbours on the axes (images, depth, height, width, channels) of a panel."""
+    """Elements between neighbours on the axes (images, depth, height, width, channels) of a panel.
+
+    With pixels in the lanes the zeros behind a row are those before the next one, and so on: lanes lie there in vain.
+    """
     line = 64 // itemsize
     if reading.pixels:
-        plane = math.prod(lengths)
-        spaced = -(-images * plane // line) * line
-        return plane, lengths[1] * lengths[2], lengths[2], 1, spaced + (line if spaced * itemsize % 1024 == 0 else 0)
+        row = lengths[2] - shared[2]
+        slice_ = (lengths[1] - shared[1]) * row
+        volume = (lengths[0] - shared[0]) * slice_
+        size = images * volume + shared[0] * slice_ + shared[1] * row + shared[2]
+        spaced = -(-size // line) * line
+        return volume, slice_, row, 1, spaced + (line if spaced * itemsize % 1024 == 0 else 0)
     # Pixels a multiple of 1 KiB apart share few sets of L1: 512 channels ran 3 % slower without the extra cache line.
     if not reading.planar and channels * itemsize % 1024 == 0:
         channels += line

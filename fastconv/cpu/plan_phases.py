@@ -45,6 +45,12 @@ class Axis(NamedTuple):
         """Grid pixels that read at most ``room`` panel pixels."""
         return (room * self.unit - 1 - self.span) // self.stride + 1
 
+    def shared(self) -> int:
+        """Panel pixels beyond the input that lie both before and behind the axis: one run of zeros can be both."""
+        length = self.extent(self.count)
+        before, behind = -(self.low // self.unit), length + (self.low - self.size) // self.unit
+        return max(0, min(before, behind)) if before + behind < length else 0
+
     def is_padded(self) -> bool:
         """Whether a grid pixel reads beyond the input."""
         return self.low < 0 or self.low + (self.count - 1) * self.stride + self.span >= self.size

@@ -249,12 +249,18 @@ def table(made, start, length):
     return made.tables[start : start + length]
 
 
+ZERO = "zero"
+
+
 @given(plans(), small_boxes)
 def test_tables_lead_to_places_of_their_own_in_the_panel(arguments, limits):
-    """Two (pixel, summand) pairs share a place if they read the same input element, and lie in the panel if any."""
+    """Two (pixel, summand) pairs share a place if they read the same input element, and lie in the panel if any.
+
+    With pixels in the lanes zeros beyond the input share places as well, among each other.
+    """
     with limits:
         made = make_plan(*arguments)
-    channels = arguments[3]
+    channels, reading = arguments[3], arguments[6]
     for header, (n, d, h, w) in phases(made):
         pixels = table(made, header.pixels, header.box_pixels)
         summands = table(made, header.summands, header.taps * header.channels)
@@ -270,10 +276,15 @@ def test_tables_lead_to_places_of_their_own_in_the_panel(arguments, limits):
              for c in range(c0, min(channels, c0 + header.segment))]
             for i, *at in itertools.product(*map(range, first))
         ])  # fmt: skip
+        zeros = np.zeros(inputs.shape[:2], bool)
+        for k, axis in enumerate((d, h, w) if reading.pixels else (), 1):
+            zeros |= (inputs[..., k] + axis.low < 0) | (inputs[..., k] + axis.low >= axis.size)
         reached = {}
-        for place, element in zip(places.ravel().tolist(), map(tuple, inputs.reshape(-1, 5).tolist()), strict=True):
-            assert reached.setdefault(place, element) == element
-        assert len(set(reached.values())) == len(reached)
+        elements = map(tuple, inputs.reshape(-1, 5).tolist())
+        for place, element, zero in zip(places.ravel().tolist(), elements, zeros.ravel().tolist(), strict=True):
+            assert reached.setdefault(place, ZERO if zero else element) == (ZERO if zero else element)
+        own = [element for element in reached.values() if element != ZERO]
+        assert len(set(own)) == len(own)
         assert min(reached) == 0
         if not header.in_place:
             assert max(reached) < header.panel
