@@ -23,6 +23,7 @@ REMAINDERS = {
         "3x3 with stride": ((1, channels, 5, 6), (channels + 3, channels, 3, 3), {"stride": 2}),
         "1x1": ((1, channels, 5, 6), (channels + 3, channels, 1, 1), {}),
         "depthwise": ((1, channels, 5, 6), (channels, 1, 3, 3), {"groups": channels}),
+        "groups": ((2, 6, 3, channels), (8, 3, 2, 1), {"groups": 2}),
         "transposed sizes": ((1, 3, 5, channels + 2), (5, 3, 3, 3), {}),
     }.items()
 }

@@ -107,6 +107,7 @@ BITS = {
     "many channels and boxes": ((16, 72, 28, 28), (96, 72, 3, 3), {"algorithm": "direct"}),
     "pointwise": ((5, 130, 14, 14), (100, 130, 1, 1), {}),
     "depthwise": ((3, 19, 30, 30), (19, 1, 3, 3), {"padding": 1, "groups": 19}),
+    "groups": ((7, 40, 20, 21), (48, 5, 3, 3), {"padding": 1, "groups": 8}),
     "winograd": ((2, 112, 14, 14), (104, 112, 3, 3), {"padding": 1, "algorithm": "winograd"}),
 }
 

@@ -41,6 +41,7 @@ LAYERS = {  # in channels, out channels, kernel, groups, stride
     "Winograd, groups": (32, 48, 3, 2, 1),
     "Winograd, four parts": (40, 70, 5, 1, 1),
     "depthwise": (40, 80, 3, 40, 2),
+    "groups": (32, 40, 3, 8, 1),
 }
 
 

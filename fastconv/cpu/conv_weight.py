@@ -188,7 +188,7 @@ def conv_backward_weight(
     algorithm: str = "auto",
 ) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its weight, contiguous."""
-    if sums_planes("backward_weight", weight_shape, groups, window, x, algorithm):
+    if x.size > 0 and sums_planes("backward_weight", weight_shape, groups, window, x, algorithm):
         return depthwise_backward_weight(grad_out, x, weight_shape, window, groups, out)
     result = layout.target(out, weight_shape, x.dtype, False, x, grad_out)
     if x.size == 0 or result.size == 0:

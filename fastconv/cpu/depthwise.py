@@ -10,12 +10,13 @@ channels else. Groups of a few channels leave most lanes of a vector of channels
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from fastconv._window import Window
-from fastconv.cpu import layout, order
+from fastconv.cpu import group_sums, layout, order, winograd_plan, winograd_weight
 from fastconv.cpu._jit import compiled, done, flushing, internal, launch, made, separate
 from fastconv.cpu.bias import pad_core
 from fastconv.cpu.depthwise_kernel import COLUMN, COLUMNS, TAPS, WIDTH, lanes_of, sum_pixels, sum_taps
@@ -25,14 +26,17 @@ from fastconv.cpu.depthwise_moves import (
     make_channels,
     make_piece,
     move_rows_out,
+    result_of,
     transpose_out,
 )
 from fastconv.cpu.depthwise_plan import make_plan, read_header, read_lists
 from fastconv.cpu.fft_plan import transform_size
+from fastconv.cpu.group_kernel import channels_together
 from fastconv.cpu.memory import empty, multiples
 from fastconv.cpu.pointers import advance, aligned, clear, lanes_at, pointer
 from fastconv.cpu.vector import splat, store_first
 
+MOST_GAIN = 2.3  # of Winograd's algorithm, where sums by planes are faster for groups that fill a vector
 SLACK = 64  # elements at the end of a buffer: what aligning its start, or a vector that begins inside, may take
 
 
@@ -68,22 +72,13 @@ def depthwise_core(
                     added = advance(rows, taps * lanes)
                     _spread(rows, pointer(weight, c * taps), taps, lanes)
                     _spread(added, pointer(bias, c), 1, lanes)
-                result = _result(pointer(out, 0), header, lists, channel, piece, c)
+                result = result_of(pointer(out, 0), header, lists, channel, piece, c)
                 target = pointer(buffer, 0) if header.buffered else result
                 _sum_phases(there, rows, row, added, floor, target, pointer(plan, 0), header, lists, piece)
                 if header.buffered:
                     _store_rows(
                         result, target, pointer(plan, 0), header, lists, channel, piece, pointer(places, 0), lanes
                     )
-
-
-@internal
-def _result(out, header, lists, channel, piece, c):
-    """The first pixel of the box in a plane of the output, or of an array like it."""
-    image = advance(out, piece.image * channel.count * header.out_pixels)
-    if channel.last:
-        return advance(image, lists.out_pixel * channel.count + c)
-    return advance(image, c * header.out_pixels + lists.out_pixel)
 
 
 @separate  # 8 % of a small layer
@@ -148,7 +143,7 @@ def depthwise_weight_core(
                 there = aligned(pointer(panel, 0))
                 fill_panel(there, pointer(x, 0), pointer(plan, 0), header, lists, channel, piece)
                 for o in range(piece.outs):
-                    grads = _result(pointer(grad_out, 0), header, lists, channel, piece, piece.first + o)
+                    grads = result_of(pointer(grad_out, 0), header, lists, channel, piece, piece.first + o)
                     if header.buffered:
                         gather_grads(
                             pointer(buffer, 0),
@@ -212,10 +207,7 @@ def order_core(worker, workers, weight, tap_order, blocked, channels, ordered):
 
 # ----------------------------------------------------------------------------------------------------------- in Python
 def sums_planes(pass_: str, weight_shape: tuple[int, ...], groups: int, window: Window, x: Any, algorithm: str) -> bool:
-    """Whether a pass over x (or grad_out) goes plane by plane: depthwise, or where rows of pixels fill more lanes.
-
-    Sums by planes reach about nine tenths of the speed that the micro-kernel has with a single vector of channels.
-    """
+    """Whether a pass over x (or grad_out) goes plane by plane: depthwise, or groups of at most a vector of channels."""
     if groups == 1 or algorithm == "winograd":
         return False
     outs, ins, lanes = weight_shape[0] // groups, weight_shape[1], WIDTH // x.itemsize
@@ -224,13 +216,19 @@ def sums_planes(pass_: str, weight_shape: tuple[int, ...], groups: int, window: 
         return False
     if outs == 0 or ins <= 1:
         return outs > 0 and ins == 1
-    along = ins if pass_ == "backward_input" else outs
-    windows = -(-window.input_size[2] // window.stride[2]) if pass_ == "backward_input" else window.output_size[2]
+    backward = pass_ == "backward_input"
+    windows = -(-window.input_size[2] // window.stride[2]) if backward else window.output_size[2]
     if max(ins, outs) > lanes or windows <= lanes // 2 or layout.is_channels_last(x):
         return False
-    if pass_ == "backward_weight" and max(window.stride) > 1:  # columns of taps are short: half of the sums are waste
+    if channels_together(pass_, channels[1]) == 1:  # sums of one output channel: strided columns of taps are short
+        use = windows / (-(-windows // lanes) * lanes)
+        return use > 1.1 * channels[1] / lanes and (pass_ != "backward_weight" or max(window.stride) == 1)
+    if math.prod(window.kernel_size) == 1 and pass_ != "backward_weight":
         return False
-    return bool(windows / (-(-windows // lanes) * lanes) > 1.1 * along / lanes)
+    least = winograd_weight.LEAST_CHANNELS if pass_ == "backward_weight" else winograd_plan.LEAST_CHANNELS
+    if min(ins, outs) < lanes or not winograd_plan.chosen(algorithm, window, backward, *channels, least):
+        return True
+    return winograd_plan.gain_of(window, backward) < MOST_GAIN
 
 
 def depthwise_forward(
@@ -247,9 +245,6 @@ def depthwise_backward_input(
     bias: Any = None,
 ) -> Any:  # fmt: skip
     """The gradient of the convolution's result with respect to its input, plus a transposed convolution's bias."""
-    outs, ins = weight.shape[0] // groups, weight.shape[1]
-    if ins > 1:  # the rows of an input channel lie apart
-        weight = weight.reshape(groups, outs, ins, *weight.shape[2:]).swapaxes(1, 2)
     return _convolve("backward_input", grad_out, weight, bias, input_shape, window, groups, False, out)
 
 
@@ -263,11 +258,17 @@ def _convolve(
         return layout.deliver(result, out)
     channels, lanes = shape[1], WIDTH // x.itemsize
     planes, shared = x.shape[1] // groups, channels // groups
-    plan = make_plan(window, pass_, planes, x.itemsize, channels, channels_last)
+    plan = make_plan(window, pass_, planes, x.itemsize, channels, shared, channels_last)
     added = made(np.zeros(channels + lanes, x.dtype), cleared=True)
     if bias is not None:
         added[:channels] = bias
         done(pad_core, layout.read_only(bias), added, 1, channels)
+    floor, target = x.dtype.type(0 if relu else -np.inf), layout.flat_target(result, channels_last)
+    if plan.together > 1:
+        group_sums.convolve(pass_, source, weight, added, floor, result, shape[0], groups, plan, prepared)
+        return layout.deliver(result, out)
+    if pass_ == "backward_input" and planes > 1:  # the rows of an input channel lie apart
+        weight = weight.reshape(groups, planes, shared, *weight.shape[2:]).swapaxes(1, 2)
     if prepared is None:
         ordered = _ordered(weight, channels, plan, lanes)
     else:
@@ -275,8 +276,8 @@ def _convolve(
         ordered = prepared.form(key, lambda: _ordered(weight, channels, plan, lanes))
     launch(
         depthwise_core, max(1, result.size * plan.order.size >> 17), source, ordered,
-        channels if plan.blocked else lanes, plan.order.size, added, x.dtype.type(0 if relu else -np.inf),
-        layout.flat_target(result, channels_last), shape[0], channels, shared, channels_last, plan.numbers,
+        channels if plan.blocked else lanes, plan.order.size, added, floor, target, shape[0], channels, shared,
+        channels_last, plan.numbers,
     )  # fmt: skip
     return layout.deliver(result, out)
 
@@ -298,11 +299,13 @@ def depthwise_backward_weight(
     source, channels_last = layout.flat(x)
     axes = range(x.ndim)
     grads = order.flat(grad_out, (0, *axes[2:], 1) if channels_last else tuple(axes))
-    planes = weight_shape[1]
-    plan = make_plan(window, "backward_weight", planes, x.itemsize, weight_shape[0], channels_last)
+    channels, shared = weight_shape[0], weight_shape[0] // groups
+    plan = make_plan(window, "backward_weight", weight_shape[1], x.itemsize, channels, shared, channels_last)
+    if plan.together > 1:
+        group_sums.weight_gradient(source, grads, result, x.shape[0], groups, plan)
+        return layout.deliver(result, out)
     launch(
         depthwise_weight_core, max(1, grad_out.size * plan.order.size >> 17), source, grads,
-        layout.flat_target(result, False), x.shape[0], weight_shape[0], weight_shape[0] // groups, channels_last,
-        plan.numbers, plan.order,
+        layout.flat_target(result, False), x.shape[0],        channels, shared, channels_last, plan.numbers, plan.order,
     )  # fmt: skip
     return layout.deliver(result, out)

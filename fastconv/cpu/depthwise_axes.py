@@ -82,7 +82,7 @@ def backward_axis(window: Window, a: int) -> Axis:
 
 
 # ------------------------------------------------------------------------------------------------ boxes and their panel
-def _part(count: int, most: int) -> int:
+def even_part(count: int, most: int) -> int:
     """The largest even part of ``count`` that is at most ``most``."""
     return -(-count // -(-count // max(1, min(count, most))))
 
@@ -97,7 +97,7 @@ def with_boxes(axes: list[Axis], pixel_bytes: int) -> list[Axis]:
         others = math.prod(other.phases * other.length for b, other in enumerate(axes) if b != a)
         room = PANEL_BYTES // max(1, others * axis.phases * pixel_bytes) - axis.more
         least = max(4 * axis.more, LEAST_WIDTH if a == 2 else 1)
-        axes[a] = axis._replace(box=_part(axis.windows, max(room, least)))
+        axes[a] = axis._replace(box=even_part(axis.windows, max(room, least)))
     return axes
 
 

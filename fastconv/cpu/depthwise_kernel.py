@@ -17,11 +17,12 @@ from fastconv.cpu._jit import VECTOR_BYTES, VECTOR_REGISTERS
 from fastconv.cpu.vector_ir import INDEX, LANE, Emitter, is_whole, load_where, ramp, splat, store_where
 
 WIDTH = 64  # bytes of a vector
-_registers = VECTOR_REGISTERS * VECTOR_BYTES // WIDTH
+VECTORS_OF_WIDTH = VECTOR_REGISTERS * VECTOR_BYTES // WIDTH  # that registers hold
 # Vectors of a tile, and taps that share its loads: 7 sums, 4 factors and a value, of 32 registers. Sides are often
 # multiples of 7.
-TILE, COLUMN = (7, 4) if _registers >= 32 else (4, 2) if _registers >= 8 else (2, 1)
-COLUMNS, TAPS = (3, 3) if _registers >= 32 else (2, 2)  # the taps whose sums one call makes for the weight's gradient
+TILE, COLUMN = (7, 4) if VECTORS_OF_WIDTH >= 32 else (4, 2) if VECTORS_OF_WIDTH >= 8 else (2, 1)
+# The taps whose sums one call makes for the weight's gradient.
+COLUMNS, TAPS = (3, 3) if VECTORS_OF_WIDTH >= 32 else (2, 2)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -34,7 +35,7 @@ def lanes_of(typingctx: Any, address: Any) -> Any:
     return types.intp(address), codegen
 
 
-class _Emitter(Emitter):
+class WidthEmitter(Emitter):
     """The same of vectors of WIDTH, whose last lanes may lie beyond the end."""
 
     def _lanes(self) -> int:
@@ -87,14 +88,14 @@ def sum_taps(
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit = _Emitter(context, builder, signature.args[2].dtype)
+        emit = WidthEmitter(context, builder, signature.args[2].dtype)
         _emit_sum_taps(builder, emit, args)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _emit_sum_taps(builder: Any, emit: _Emitter, args: Any) -> None:
+def _emit_sum_taps(builder: Any, emit: WidthEmitter, args: Any) -> None:
     sizes, columns, a, step, b, row, bias, floor, out, out_step, rows, count, drop = args
     sums = [cgutils.alloca_once_value(builder, emit.zero()) for _ in range(TILE)]
     column, factors = cgutils.alloca_once_value(builder, columns), cgutils.alloca_once_value(builder, b)
@@ -140,7 +141,7 @@ def sum_pixels(
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit = _Emitter(context, builder, signature.args[1].dtype)
+        emit = WidthEmitter(context, builder, signature.args[1].dtype)
         _, _, _, _, _, rows, count, drop, _ = args
         last = builder.sub(count, builder.mul(drop, ir.Constant(INDEX, TILE - 1)))
         enough = builder.icmp_signed(">=", last, ir.Constant(INDEX, emit.lanes))
@@ -155,7 +156,7 @@ def sum_pixels(
     return signature, codegen
 
 
-def _emit_sum_pixels(builder: Any, emit: _Emitter, args: Any, *, masked: bool) -> None:
+def _emit_sum_pixels(builder: Any, emit: WidthEmitter, args: Any, *, masked: bool) -> None:
     columns, a, step, b, b_step, rows, count, drop, sums = args
     grads, masks = [], []
     for j in range(TILE):

@@ -9,7 +9,7 @@ from fastconv.cpu.depthwise_kernel import lanes_of
 from fastconv.cpu.panel import transpose_run
 from fastconv.cpu.pointers import advance, lanes_at
 from fastconv.cpu.transpose import transpose
-from fastconv.cpu.vector import deinterleave, interleave_high, interleave_low, load, load_first, splat, store_first
+from fastconv.cpu.vector import every_other, interleave_high, interleave_low, load, load_first, splat, store_first
 
 
 class Channels(NamedTuple):
@@ -40,6 +40,15 @@ def make_piece(header, channel, image, unit, lanes):
     if header.blocked:
         return Piece(image, unit * lanes, 1, min(lanes, channel.count - unit * lanes))
     return Piece(image, unit * channel.shared, channel.shared, header.out_pixels)
+
+
+@internal
+def result_of(out, header, lists, channel, piece, c):
+    """The first pixel of the box in a plane of the output, or of an array like it."""
+    image = advance(out, piece.image * channel.count * header.out_pixels)
+    if channel.last:
+        return advance(image, lists.out_pixel * channel.count + c)
+    return advance(image, c * header.out_pixels + lists.out_pixel)
 
 
 # ---------------------------------------------------------------------------------------------------------- the panel
@@ -82,21 +91,42 @@ def gather_grads(target, grads, plan, header, lists, channel, piece, places):
 
 
 # ------------------------------------------------------------------------------------------------------ rows of pixels
+@inlined
+def _copy_row(target, source, length):
+    """target[:length] = source[:length] by whole vectors, of which the last one overlaps the one before it."""
+    width = lanes_at(target)
+    if length < width:
+        store_first(target, load_first(source, length, splat(source, 0)), length)
+    else:
+        for start in range(0, length, width):
+            i = start if start + width <= length else length - width  # min() is not linked to what is compiled alone
+            store_first(advance(target, i), load(advance(source, i)), width)
+
+
+@internal
+def copy_rows_in(target, source, rows, count):
+    """For each of the rows: target[from + i] = source[to + i], the way back of :func:`move_rows_out`."""
+    for n in range(count):
+        _copy_row(advance(target, rows[3 * n]), advance(source, rows[3 * n + 1]), rows[3 * n + 2])
+
+
 @separate  # 4 % of a small layer
 def move_rows_in(target, source, moves, count, stride, step):
     """For each of the moves: target[to + i] = source[from * stride + i * step] for i < count."""
     width, zero = lanes_at(source), splat(source, 0)
     for n in range(count):
         row, there, length = advance(source, moves[3 * n] * stride), advance(target, moves[3 * n + 1]), moves[3 * n + 2]
-        if step == 1:  # zeros go beyond the row, to where there is padding or a row that comes later
-            for i in range(0, length, width):
-                store_first(advance(there, i), load_first(advance(row, i), length - i, zero), width)
+        if step == 1:
+            _copy_row(there, row, length)
+        elif step == 2 and length >= width:
+            for start in range(0, length, width):
+                here = advance(row, 2 * min(start, length - width))
+                value = every_other(load(here), load(advance(here, width - 1)))
+                store_first(advance(there, min(start, length - width)), value, width)
         elif step == 2:
-            for i in range(0, length, width):
-                left = 2 * (length - i) - 1
-                low = load_first(advance(row, 2 * i), left, zero)
-                high = load_first(advance(row, 2 * i + width), max(0, left - width), zero)
-                store_first(advance(there, i), deinterleave(low, high), width)
+            low = load_first(row, 2 * length - 1, zero)
+            high = load_first(advance(row, width - 1), max(0, 2 * length - width), zero)
+            store_first(there, every_other(low, high), width)
         else:
             for i in range(length):
                 there[i] = row[i * step]
@@ -108,7 +138,9 @@ def move_rows_out(target, source, rows, count, step, phases, pitch):
     width = lanes_at(target)
     for n in range(count):
         here, row, length = advance(source, rows[3 * n]), advance(target, rows[3 * n + 1] * step), rows[3 * n + 2]
-        if step == 1 and phases == 2:
+        if step == 1 and phases == 1:
+            _copy_row(row, here, length)
+        elif step == 1 and phases == 2:
             for i in range(0, length, 2 * width):
                 even, odd = load(advance(here, i // 2)), load(advance(here, pitch + i // 2))
                 store_first(advance(row, i), interleave_low(even, odd), length - i)

@@ -16,7 +16,16 @@ import numpy as np
 
 from fastconv._window import Window
 from fastconv.cpu._jit import inlined
-from fastconv.cpu.depthwise_axes import Axis, Column, backward_axis, columns_of, forward_axis, with_boxes, with_pitches
+from fastconv.cpu.depthwise_axes import (
+    Axis,
+    Column,
+    backward_axis,
+    columns_of,
+    even_part,
+    forward_axis,
+    with_boxes,
+    with_pitches,
+)
 from fastconv.cpu.depthwise_kernel import COLUMN, COLUMNS, TAPS, TILE, WIDTH
 from fastconv.cpu.depthwise_lists import (
     Numbers,
@@ -28,14 +37,19 @@ from fastconv.cpu.depthwise_lists import (
     list_tiles,
     part_of,
 )
+from fastconv.cpu.group_kernel import NARROW_VECTORS, channels_together, vectors_of
+from fastconv.cpu.group_kernel import TAPS as GROUP_TAPS
 
 LEAST_HEIGHT = 4  # from here on a tile of pixels goes down the rows, below it goes along a row
+GRAD_BYTES = 4096  # of a channel that meet all taps before the next ones: those of a tile's channels stay in L1
 
 
 class Header(NamedTuple):
     """The first numbers of a plan. Lists are given by the places of their first numbers."""
 
     blocked: Any  # whether a panel pixel is a vector of channels
+    together: Any  # output channels of a tile
+    images: Any  # whose panels lie side by side, for the weight of groups
     buffered: Any  # whether results go through a buffer, to be put in the output's order
     planes: Any  # input channels that make one output channel
     plane: Any  # elements of a plane of the panel
@@ -77,6 +91,7 @@ class Plan(NamedTuple):
     numbers: Numbers
     order: Numbers  # of the taps (plane, tap) in the columns
     blocked: bool
+    together: int  # output channels of a tile
 
 
 class _Numbers:
@@ -102,10 +117,16 @@ class Shape(NamedTuple):
     tile: Tile
     lanes: int
     blocked: bool
+    together: int
     buffered: bool
     upright: bool  # whether a tile goes down the rows
     size: int  # elements of an output pixel where results go straight to the output
     overlap: bool  # whether tiles may
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several output channels make a tile."""
+        return self.together > 1
 
     @property
     def buffer(self) -> int:
@@ -114,30 +135,39 @@ class Shape(NamedTuple):
         return d.box * h.box * (w.box * self.lanes if self.blocked else h.pitch) + self.lanes
 
 
-def _shape(window: Window, pass_: str, planes: int, itemsize: int, channels: int, channels_last: bool) -> Shape:
+def _shape(
+    window: Window, pass_: str, planes: int, itemsize: int, channels: int, shared: int, channels_last: bool
+) -> Shape:
     lanes = WIDTH // itemsize
     axes = [(backward_axis if pass_ == "backward_input" else forward_axis)(window, a) for a in range(3)]
     # Short rows waste lanes when these are pixels; moving channels into the lanes costs less.
     blocked = channels >= lanes // 2 if channels_last else axes[2].windows <= lanes // 2
+    together = 1 if blocked or channels_last else channels_together(pass_, shared)
+    grouped = together > 1
     pixel = lanes if blocked else 1
-    axes, plane = with_pitches(with_boxes(axes, planes * pixel * itemsize), lanes, pixel)
-    upright = not blocked and axes[1].windows >= LEAST_HEIGHT
+    axes = with_boxes(axes, planes * pixel * itemsize)
+    # Groups' results run on from row to row, so that the next row starts where a row ends.
+    axes, plane = with_pitches(axes, 1 if grouped and pass_ != "backward_weight" else lanes, pixel)
+    upright = not blocked and not grouped and axes[1].windows >= LEAST_HEIGHT
     vector = 1 if blocked else lanes  # pixels of a vector
     return Shape(
         axes, plane, Tile(TILE, vector, vector) if upright else Tile(1, TILE * vector, vector), lanes, blocked,
-        buffered=not channels_last if blocked else channels_last or axes[2].out_step > 1, upright=upright,
-        size=channels if blocked else 1, overlap=pass_ != "backward_weight",
+        together, buffered=not channels_last if blocked else channels_last or grouped or axes[2].out_step > 1,
+        upright=upright, size=channels if blocked else 1, overlap=pass_ != "backward_weight",
     )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------- the plan
 @lru_cache(maxsize=256)
-def make_plan(window: Window, pass_: str, planes: int, itemsize: int, channels: int, channels_last: bool) -> Plan:
+def make_plan(
+    window: Window, pass_: str, planes: int, itemsize: int, channels: int, shared: int, channels_last: bool
+) -> Plan:
     """The plan of "forward", "backward_input" or "backward_weight", the last of which walks over forward's windows.
 
-    ``channels`` are those of the output (of forward's for the weight), each made of ``planes`` channels of the input.
+    ``channels`` are those of the output (of forward's for the weight), each made of ``planes`` channels of the input;
+    ``shared`` of them are made of the same.
     """
-    shape = _shape(window, pass_, planes, itemsize, channels, channels_last)
+    shape = _shape(window, pass_, planes, itemsize, channels, shared, channels_last)
     d, h, w = shape.axes
     numbers = _Numbers()
     numbers.add([0] * len(Header._fields))
@@ -146,22 +176,24 @@ def make_plan(window: Window, pass_: str, planes: int, itemsize: int, channels: 
     phase_list, columns, order = tables(shape, phases, planes, window.kernel_size)
     boxes = _list_boxes(numbers, shape, phases)
     header = Header(
-        blocked=shape.blocked, buffered=shape.buffered, planes=planes, plane=shape.plane,
-        panel=shape.plane * planes + (TILE + COLUMN) * _step(shape), step=_step(shape), out_step=_out_step(shape),
+        blocked=shape.blocked, together=shape.together, images=max(1, GRAD_BYTES // (itemsize * d.box * h.box * w.box)),
+        buffered=shape.buffered, planes=planes, plane=shape.plane,
+        panel=shape.plane * planes + max((TILE + COLUMN) * _step(shape), NARROW_VECTORS * shape.lanes),
+        step=_step(shape), out_step=_out_step(shape),
         drop=0 if shape.blocked or shape.upright else shape.lanes, buffer=shape.buffer,
         pixels=d.size * h.size * w.size, pixel_step=w.step, out_pixels=d.out_size * h.out_size * w.out_size,
         row_phases=len(w.taps), phases=len(phases), phase_list=numbers.add(phase_list), columns=len(columns),
         column_list=numbers.add(columns), boxes=len(boxes), box_list=numbers.add(boxes),
     )  # fmt: skip
     numbers.lists[0] = np.array(header, np.int64)
-    plan = Plan(np.concatenate(numbers.lists), np.array(order, np.int64), shape.blocked)
+    plan = Plan(np.concatenate(numbers.lists), np.array(order, np.int64), shape.blocked, shape.together)
     plan.numbers.setflags(write=False)
     return plan
 
 
 def _step(shape: Shape) -> int:
     """Elements from one vector of a tile to the next in the panel,"""
-    return shape.axes[1].pitch if shape.upright else shape.lanes
+    return shape.axes[1].pitch if shape.grouped or shape.upright else shape.lanes
 
 
 def _out_step(shape: Shape) -> int:
@@ -180,7 +212,7 @@ def _columns(shape: Shape, phases: list[Any], planes: int, kernel_size: Any) -> 
     places: list[int] = []
     order: list[int] = []
     for phase in phases:
-        columns = _of_planes(shape, phase, planes, kernel_size, COLUMN)
+        columns = _of_planes(shape, phase, planes, kernel_size, 1 if shape.grouped else COLUMN)
         columns.sort(key=lambda column: -len(column.taps))
         lengths = [len(column.taps) for column in columns]
         phase_list.append((len(places), len(order), *(lengths.count(COLUMN - k) for k in range(COLUMN))))
@@ -192,10 +224,11 @@ def _columns(shape: Shape, phases: list[Any], planes: int, kernel_size: Any) -> 
 def _weight_columns(
     shape: Shape, phases: list[Any], planes: int, kernel_size: Any
 ) -> tuple[list[Any], list[int], list[int]]:
-    """The same for the weight: COLUMNS columns a time, which have TAPS taps; -1 stands for one too many."""
-    columns = _of_planes(shape, phases[0], planes, kernel_size, TAPS)
-    columns += [columns[-1]._replace(taps=[])] * (-len(columns) % COLUMNS)
-    order = [tap for column in columns for tap in [*column.taps, *[-1] * (TAPS - len(column.taps))]]
+    """The same for the weight: COLUMNS columns a time, which have TAPS taps, or single taps; -1 is one too many."""
+    taps, most = (1, GROUP_TAPS) if shape.grouped else (TAPS, COLUMNS)
+    columns = _of_planes(shape, phases[0], planes, kernel_size, taps)
+    columns += [columns[-1]._replace(taps=[])] * (-len(columns) % most)
+    order = [tap for column in columns for tap in [*column.taps, *[-1] * (taps - len(column.taps))]]
     return [], [column.place for column in columns], order
 
 
@@ -236,11 +269,24 @@ def _add_lists(numbers: _Numbers, shape: Shape, phases: list[Any], parts: Any) -
     for index, phase in enumerate(phases):
         to, more = _results(shape, parts, index, phase)
         counts = [part.counts[f] for part, f in zip(parts, phase, strict=True)]
-        table = list_tiles(shape.axes, counts, to, shape.tile, shape.lanes, shape.overlap)
+        table = _list_tiles(shape, counts, to)
         tiles.append((len(table), numbers.add(table)))
         rows += more
     lists = [len(moves), numbers.add(moves), len(places), numbers.add(places), first, len(rows), numbers.add(rows)]
     return numbers.add([*lists, *np.reshape(tiles, -1)])
+
+
+def _list_tiles(shape: Shape, counts: list[int], to: Results) -> Numbers:
+    """The tiles of some windows; of groups they are runs over rows, or all pixels of some rows."""
+    if not shape.grouped:
+        return list_tiles(shape.axes, counts, to, shape.tile, shape.lanes, shape.overlap)
+    depth, height, width = counts
+    if not shape.overlap:  # those of the weight
+        rows = even_part(height, GRAD_BYTES // (WIDTH // shape.lanes * width))
+        return list_tiles(shape.axes, counts, to, Tile(rows, width, width), shape.lanes, False)
+    run = (height - 1) * shape.axes[1].pitch + width if height and width else 0
+    tile = Tile(1, vectors_of(shape.together) * shape.lanes, shape.lanes)
+    return list_tiles(shape.axes, [depth, min(height, 1), run], to, tile, shape.lanes, False)
 
 
 def _results(shape: Shape, parts: Any, index: int, phase: Any) -> tuple[Results, list[Any]]:
@@ -266,8 +312,8 @@ def _results(shape: Shape, parts: Any, index: int, phase: Any) -> tuple[Results,
 @inlined
 def read_header(plan):
     return Header(
-        plan[0] != 0, plan[1] != 0, plan[2], plan[3], plan[4], plan[5], plan[6], plan[7], plan[8], plan[9], plan[10],
-        plan[11], plan[12], plan[13], plan[14], plan[15], plan[16], plan[17], plan[18],
+        plan[0] != 0, plan[1], plan[2], plan[3] != 0, plan[4], plan[5], plan[6], plan[7], plan[8], plan[9], plan[10],
+        plan[11], plan[12], plan[13], plan[14], plan[15], plan[16], plan[17], plan[18], plan[19], plan[20],
     )  # fmt: skip
 
 

@@ -229,8 +229,8 @@ def _shuffle(mask: Callable[[int], list[int]]) -> Any:
 # a0 b0 a1 b1 ...: the first and the second half of two vectors interleaved.
 interleave_low = _shuffle(lambda n: [i // 2 + n * (i % 2) for i in range(n)])
 interleave_high = _shuffle(lambda n: [(n + i) // 2 + n * (i % 2) for i in range(n)])
-# a0 a2 ... b0 b2 ...: every second element of two vectors.
-deinterleave = _shuffle(lambda n: list(range(0, 2 * n, 2)))
+# a0 a2 ... b1 b3 ...: every second element from a on, where b begins a vector less one element behind it.
+every_other = _shuffle(lambda n: [*range(0, n, 2), *range(n + 1, 2 * n, 2)])
 
 
 # ---------------------------------------------------------------------------------------------------------- arithmetic

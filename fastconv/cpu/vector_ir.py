@@ -99,11 +99,12 @@ def by_stride(builder: Any, stride: Any, kind: Any, emits: list[Callable[[], Any
     return builder.load(slot)
 
 
-def emit_prefetch(builder: Any, address: Any, *, write: bool) -> None:
+def emit_prefetch(builder: Any, address: Any, *, write: bool, level: int = 1) -> None:
+    """Ask for a cache line of data, to read or to write it, into the cache of that level."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte] + [LANE] * 3)
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    options = [ir.Constant(LANE, value) for value in (int(write), 3, 1)]  # into L1, of data
+    options = [ir.Constant(LANE, value) for value in (int(write), 4 - level, 1)]
     builder.call(function, [builder.bitcast(address, byte), *options])
 
 

@@ -164,20 +164,24 @@ def _worth(window: Window, backward: bool) -> float:
     that are rows have half of the gain, for the same moves; those of dilated kernels are smaller, and fill less.
     """
     dense, strided = window.dilation == (1, 1, 1), window.stride != (1, 1, 1)
-    kernel, size = window.kernel_size, window.input_size if backward else window.output_size
-    if not is_tileable(window._replace(stride=(1, 1, 1))) or 2 in kernel[1:]:
+    if not is_tileable(window._replace(stride=(1, 1, 1))) or 2 in window.kernel_size[1:]:
         return math.inf
     shape, _ = shape_of(window)
     if strided and (backward or not dense or window.stride[0] > 1 or shape.row == 0):
         return math.inf
+    if gain_of(window, backward) <= (LEAST_STRIDED_GAIN if strided else 1 if shape.row else LEAST_ROW_GAIN):
+        return math.inf
+    return (1 if shape.row else ROW_CHANNELS) * (1 if dense and not strided else 2)
+
+
+def gain_of(window: Window, backward: bool) -> float:
+    """How many times fewer products there are than in direct sums, for kernels that can be cut into parts."""
+    (shape, _), size = shape_of(window), window.input_size if backward else window.output_size
     tiles = size[0]
     for axis in (1, 2):
         steps = _steps(window, axis)
-        tiles *= steps * -(-size[axis] // (shape.step * steps)) if kernel[axis] > 1 else size[axis]
-    gain = math.prod(kernel) * math.prod(size) / (shape.products * shape.parts * (tiles + 6))
-    if gain <= (LEAST_STRIDED_GAIN if strided else 1 if shape.row else LEAST_ROW_GAIN):
-        return math.inf
-    return (1 if shape.row else ROW_CHANNELS) * (1 if dense and not strided else 2)
+        tiles *= steps * -(-size[axis] // (shape.step * steps)) if window.kernel_size[axis] > 1 else size[axis]
+    return math.prod(window.kernel_size) * math.prod(size) / float(shape.products * shape.parts * (tiles + 6))
 
 
 # ------------------------------------------------------------------------------------------------------------ the plans

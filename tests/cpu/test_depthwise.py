@@ -80,8 +80,9 @@ def cases(draw):
     )
     shape = (draw(st.integers(1, 2)), draw(st.integers(2, 20)), *size)
     return make_case(
-        shape, draw(st.integers(1, 3)), kernel, draw(st.sampled_from(ORDERS)), draw(st.sampled_from(strategies.DTYPES)),
-        ins=draw(st.sampled_from([1, 1, 2, 5])), stride=stride, padding=padding, dilation=dilation,
+        shape, draw(st.sampled_from([1, 1, 2, 3, 4, 9])), kernel, draw(st.sampled_from(ORDERS)),
+        draw(st.sampled_from(strategies.DTYPES)), ins=draw(st.sampled_from([1, 1, 2, 5])), stride=stride,
+        padding=padding, dilation=dilation,
     )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def test_many_boxes_are_as_exact_as_one(shape, kernel, options, arrange, small_b
 
 
 @pytest.mark.parametrize("dtype", strategies.DTYPES)
-@pytest.mark.parametrize(("ins", "outs"), [(4, 4), (2, 6), (6, 2), (7, 3), (3, 1)])
+@pytest.mark.parametrize(("ins", "outs"), [(4, 4), (2, 6), (6, 2), (7, 3), (3, 1), (7, 8), (5, 11)])
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride": (1, 3), "dilation": 2}])
 def test_groups_of_a_few_channels(ins, outs, dtype, options):
     for side in (17, 28, 45):
@@ -144,6 +145,25 @@ def test_groups_of_a_few_channels(ins, outs, dtype, options):
                 depthwise.sums_planes(pass_, case.weight.shape, 3, window, case.x, "auto")
                 for pass_ in ("forward", "backward_input", "backward_weight")
             )
+
+
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_images_of_a_group_are_summed_together(dtype):
+    """For the weight, as many as make some rows; the last ones are fewer."""
+    for stride in (1, 2):
+        make_case((9, 2, 12, 18), 5, (3, 3), strategies.contiguous, dtype, ins=4, stride=stride, padding=1).check()
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel"), [((2, 2, 60, 70), (3, 3)), ((1, 2, 9, 8, 24), (2, 3, 3)), ((3, 2, 3001), (7,))]
+)
+@pytest.mark.parametrize("options", [{"padding": 2}, {"stride": 2, "padding": 1}, {"dilation": 3}])
+def test_many_boxes_of_groups_are_as_exact_as_one(shape, kernel, options, small_boxes):
+    make_case(shape, 5, kernel, strategies.contiguous, np.float32, ins=3, **options).check()
+
+
+def test_windows_may_see_nothing_but_padding():
+    make_case((1, 3, 0, 7), 8, (2, 1), strategies.contiguous, np.float32, ins=9, padding=((3, 0), (4, 4))).check()
 
 
 def test_orders_may_differ():
@@ -193,12 +213,15 @@ def test_boxes_change_no_bit(arrange, request):
 
 # ------------------------------------------------------------------------------------------------------- special values
 @pytest.mark.parametrize("arrange", ORDERS)
-@pytest.mark.parametrize(("channels", "side"), [(3, 20), (20, 20), (20, 5), (3, 5)])
+@pytest.mark.parametrize(
+    ("groups", "ins", "outs", "side"),
+    [(3, 1, 1, 20), (20, 1, 1, 20), (20, 1, 1, 5), (3, 1, 1, 5), (2, 3, 5, 20), (2, 4, 3, 35)],
+)
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
-def test_nan_and_inf_stay_where_they_belong(special, channels, side, arrange):
+def test_nan_and_inf_stay_where_they_belong(special, groups, ins, outs, side, arrange):
     """Vectors reach beyond rows and maps: what they find there must not count."""
-    for place in ((0, 0, 0, 0), (1, channels - 1, side - 1, side - 1), (0, 1, side // 2, side - 1)):
-        case = make_case((2, channels, side, side), 1, (3, 3), arrange, np.float32, padding=0, integers=False)
+    for place in ((0, 0, 0, 0), (1, groups * ins - 1, side - 1, side - 1), (0, 1, side // 2, side - 1)):
+        case = make_case((2, groups, side, side), outs, (3, 3), arrange, np.float32, ins=ins, integers=False)
         case.x[place] = special
         with np.errstate(invalid="ignore"):
             expected = (
