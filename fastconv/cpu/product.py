@@ -22,19 +22,19 @@ import numpy as np
 from fastconv.cpu import layout
 from fastconv.cpu._jit import L2_BYTES, compiled, flushing, inlined, internal, launch, made
 from fastconv.cpu._target import lanes
-from fastconv.cpu.arithmetic import choose
 from fastconv.cpu.memory import empty
 from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
 from fastconv.cpu.panel import SLACK, transpose_run
 from fastconv.cpu.plan import WORK
 from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer
+from fastconv.cpu.product_few import FEW_ROWS, LEAST_BYTES, few_rows_core
 from fastconv.cpu.product_rows import row_at, wide_elements, widen_rows
+from fastconv.cpu.product_sums import CHAIN, make_cuts, store_vector
 from fastconv.cpu.shares import MOVE, NO_MOVE, share_at, share_boxes
 from fastconv.cpu.transpose import transpose
-from fastconv.cpu.vector import load, load_first, splat, store_first
+from fastconv.cpu.vector import load_first, splat, store_first
 from fastconv.cpu.weights import block_lanes, make_lanes
 
-CHAIN = 384  # summands of one chain, at most
 PANEL_BYTES = min(max(L2_BYTES // 2, 192 << 10), 1 << 20)  # of packed B; A and C stream by
 MANY_ROWS = 128  # above these, a part of B is used for long enough to hide the wait for the next one
 SUMS_BYTES = 384 << 10  # of the sums that wait for the next part of the depth
@@ -114,10 +114,8 @@ class Scratch(NamedTuple):
 
 @internal
 def _make_scratch(b, sizes, width, widened):
-    chains = max(1, (sizes.depth + CHAIN - 1) // CHAIN)  # at least one: a sum of nothing is stored too
-    cuts = empty(chains + 1, np.int64)
-    for k in range(cuts.size):
-        cuts[k] = k * sizes.depth // chains
+    cuts = make_cuts(sizes.depth, np.int64)
+    chains = cuts.size - 1
     deep = (sizes.depth + chains - 1) // chains * min(sizes.part, chains)
     kept = sizes.wide if sizes.part < chains else MAX_VECTORS * width
     rows, summands = empty(2 * ROWS, np.int64), empty(sizes.depth + 1, np.int64)
@@ -191,7 +189,7 @@ def _store(sums, pitch, count, bias, floor, c, sizes, row, stop, column, scratch
         for i in range(rows):
             there, here = pointer(c, (row + i) * sizes.columns + column), advance(sums, i * pitch)
             for j in range(0, count, width):
-                _store_vector(advance(here, j), bias, column + j, floor, advance(there, j), count - j)
+                store_vector(advance(here, j), bias, column + j, floor, advance(there, j), count - j)
         return
     square, to = aligned(pointer(scratch.square, 0)), _places(scratch, width, width)
     for i in range(0, rows, width):
@@ -199,16 +197,7 @@ def _store(sums, pitch, count, bias, floor, c, sizes, row, stop, column, scratch
             transpose(advance(sums, i * pitch + j), pitch, min(width, rows - i), square, to)
             for q in range(min(width, count - j)):
                 there = pointer(c, (column + j + q) * sizes.rows + row + i)
-                _store_vector(advance(square, q * width), bias, row + i, floor, there, rows - i)
-
-
-@inlined
-def _store_vector(sums, bias, place, floor, there, count):
-    value = load(sums)
-    if bias.size > 0:
-        value = value + load(pointer(bias, place))
-        value = choose(value < floor, floor, value)
-    store_first(there, value, count)
+                store_vector(advance(square, q * width), bias, row + i, floor, there, rows - i)
 
 
 @compiled
@@ -251,7 +240,9 @@ def choose_way(rows: int, columns: int, depth: int, itemsize: int, a_across: boo
     fits = depth * min(block, padded) * itemsize <= PANEL_BYTES
     # Few rows hide no wait for B: there it is read in runs as long as a panel is wide (45 % of the peak, not 37 %).
     whole = fits and (b_across or padded <= block or rows > MANY_ROWS)
-    part = chains if whole else 1
+    # A narrow B is packed as deep as there is room: 1.5 KB of a row at a time is half as fast as memory delivers.
+    most = chains if whole else max(1, PANEL_BYTES // (deep * padded * itemsize)) if padded <= block else 1
+    part = -(-chains // -(-chains // most))
     wide = min(max(PANEL_BYTES // (max(deep, 1) * part * itemsize) // block, 1) * block, padded)
     if whole:
         return Way(swapped, part, wide, 48 if swapped else 2 * ROWS)
@@ -283,6 +274,13 @@ def multiply(a: Any, b: Any, result: Any, bias: Any = None, relu: bool = False) 
     (rows, depth), columns = a.shape, b.shape[1]
     (a_flat, a_across), (b_flat, b_across) = _flat(a, False), _flat(b, True)
     way = choose_way(rows, columns, depth, result.itemsize, a_across, b_across)
+    bias, floor = NO_BIAS[result.dtype] if bias is None else bias, result.dtype.type(0 if relu else -np.inf)
+    tasks = max(1, rows * columns * depth >> WORK)
+    if rows <= FEW_ROWS and not b_across and b.nbytes >= LEAST_BYTES:
+        steps = (1, rows) if a_across else (depth, 1)
+        c = layout.flat_target(result, False)
+        launch(few_rows_core, tasks, a_flat, b_flat, bias, floor, c, rows, columns, depth, *steps)
+        return
     if way.swapped:
         rows, columns, a_flat, b_flat = columns, rows, b_flat, a_flat
         a_across, b_across = not b_across, not a_across
@@ -290,8 +288,7 @@ def multiply(a: Any, b: Any, result: Any, bias: Any = None, relu: bool = False) 
         packed = made(np.zeros((-(-rows // ROWS) * ROWS) * depth, result.dtype), cleared=True)
         launch(pack_rows_core, rows * depth >> 16, a_flat, packed, rows, depth)
         a_flat = layout.read_only(packed)
-    bias, floor = NO_BIAS[result.dtype] if bias is None else bias, result.dtype.type(0 if relu else -np.inf)
     launch(
-        product_core, max(1, rows * columns * depth >> WORK), a_flat, b_flat, bias, floor,
+        product_core, tasks, a_flat, b_flat, bias, floor,
         layout.flat_target(result, False), rows, columns, depth, a_across, b_across, *way,
     )  # fmt: skip

@@ -44,6 +44,8 @@ def test_every_way_has_the_same_bits(data, rows, columns, depth, dtype, plain):
         np.testing.assert_array_equal(
             multiplied(a, b, bias, relu=not plain), np.maximum(expected, 0 if bias is not None else -np.inf)
         )
+    with mock.patch.object(product, "LEAST_BYTES", 0):  # then few rows meet B where it lies
+        np.testing.assert_array_equal(multiplied(a, b, bias), expected)
     wide = a.astype(np.float64), b.astype(np.float64)
     shift = 0 if plain else bias[:columns].astype(np.float64)
     assert_close(expected, wide[0] @ wide[1] + shift, abs(wide[0]) @ abs(wide[1]) + abs(shift), depth + 1)
