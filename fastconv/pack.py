@@ -100,8 +100,9 @@ def unpacked(
     """The array of a call's weight, its preparation (None where it is not packed), and the call's algorithm."""
     if type(weight) is not PackedWeight:
         return weight, None, algorithm
-    _checks.array("weight", weight, (rank + 2,))
-    usual = (type(stride), type(dilation), algorithm) == (int, int, "auto")  # spares small calls two microseconds
-    if rank > 0 and not (usual and (stride, dilation, groups) == weight._numbers):
-        _checks.packed(weight, stride, dilation, groups, algorithm)
+    usual = type(stride) is type(dilation) is int and algorithm == "auto"  # spares small calls two microseconds
+    if not (usual and rank == len(weight.stride) and (stride, dilation, groups) == weight._numbers):
+        _checks.array("weight", weight, (rank + 2,))
+        if rank > 0:
+            _checks.packed(weight, stride, dilation, groups, algorithm)
     return weight._prepared.weight, weight._prepared, weight.algorithm

@@ -29,6 +29,8 @@ def integer(name: str, value: Any, minimum: int) -> int:
 
 def integers(name: str, value: Any, count: int, minimum: int) -> tuple[int, ...]:
     """One int for all ``count`` axes, or one int per axis, as a tuple."""
+    if type(value) is int and minimum <= value < LIMIT:
+        return (value,) * count
     if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1):
         if len(value) != count:
             raise ValueError(f"{name} must be an int or {count} ints, got {len(value)} values: {tuple(value)}")
