@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 PARTS = {
     "products": (
         "conv.tile",
+        "conv.tall_tile",
         "conv_pixels.tile",
         "conv_pixels.few_rows_tile",
         "pointwise.tile",

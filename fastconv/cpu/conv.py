@@ -22,7 +22,7 @@ from fastconv.cpu.depthwise import depthwise_backward_input, depthwise_forward, 
 from fastconv.cpu.epilogue import expect_tile, make_target, store_tile
 from fastconv.cpu.fft_plan import transform_size
 from fastconv.cpu.memory import empty, multiples, zeros
-from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, tile
+from fastconv.cpu.microkernel import MAX_VECTORS, ROWS, TALL_ROWS, tall_tile, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box
 from fastconv.cpu.plan import WORK, Plan, Reading, make_plan, phase_header
 from fastconv.cpu.pointers import advance, aligned, lanes_at, pointer
@@ -98,11 +98,11 @@ def conv_core(
 def _make_scratch(x, width, header, taps, packing):
     pixels, depth = max(CHUNK, header.box_pixels), max(1, header.segment * header.taps)
     return Scratch(
-        empty((pixels + ROWS) * MAX_VECTORS * width + SLACK, x.dtype),
+        empty((pixels + TALL_ROWS) * MAX_VECTORS * width + SLACK, x.dtype),
         empty(depth * MAX_VECTORS * width * packing + SLACK, x.dtype),
         empty((header.segment * taps + width) * packing, np.int64),
         zeros(3, np.int64),
-        empty(ROWS, np.int64),
+        empty(TALL_ROWS, np.int64),
         empty(depth, np.int64),
         empty(MAX_VECTORS * width, np.int64),
         multiples(pixels + width, width),
@@ -169,23 +169,25 @@ def _multiply(
 ):  # fmt: skip
     """tiles[p - start, lane] (+)= sum over r < depth of panel[pixels[p] + summands[first + r]] * weight[r, lane]."""
     rows = pointer(scratch.rows, 0)
-    parts = (stop - start + ROWS - 1) // ROWS
+    height = TALL_ROWS if pitch == width else ROWS
+    parts = (stop - start + height - 1) // height
     image = start // plane
     expected = last and (stop - 1) // plane == image  # all of the chunk lies in one image
     for part in range(parts):
-        p = start + part * ROWS
+        p = start + part * height
         where = advance(reader.pixels, p)
-        if p + ROWS > stop:  # rows without a pixel repeat the last one
+        if p + height > stop:  # rows without a pixel repeat the last one
             where = pointer(scratch.tail, 0)
-            for i in range(ROWS):
+            for i in range(height):
                 scratch.tail[i] = reader.pixels[min(p + i, stop - 1)]
         if expected:
             grid = box.grid + start - image * plane
             expect_tile(target, box.n + image, channel, channels, grid, stop - start, part, parts)
-        tile(
-            pitch // width, depth, panel, where, advance(reader.summands, first), weight, rows, AHEAD * pitch,
-            advance(tiles, (p - start) * pitch), pitch, first > 0,
-        )  # fmt: skip
+        a_col, into = advance(reader.summands, first), advance(tiles, (p - start) * pitch)
+        if height == TALL_ROWS:
+            tall_tile(depth, panel, where, a_col, weight, rows, AHEAD * pitch, into, pitch, first > 0)
+        else:
+            tile(pitch // width, depth, panel, where, a_col, weight, rows, AHEAD * pitch, into, pitch, first > 0)
 
 
 # ------------------------------------------------------------------------------------------------------------ in Python

@@ -7,7 +7,7 @@ import pytest
 
 from fastconv.cpu import _jit, microkernel
 from fastconv.cpu._target import lanes
-from fastconv.cpu.microkernel import FEW_ROWS, MAX_VECTORS, ROWS
+from fastconv.cpu.microkernel import FEW_ROWS, MAX_VECTORS, ROWS, TALL_ROWS
 from fastconv.cpu.pointers import advance, aligned, clear, copy, lanes_at, pointer, prefetch
 from fastconv.cpu.transpose import transpose, transpose_epilogue
 from tests import strategies
@@ -30,6 +30,7 @@ def caller(kernel):
 
 GENERATED = {f"{ROWS} rows, {vectors} vectors": (k, ROWS, vectors) for vectors, k in microkernel.microkernels.items()}
 GENERATED["few rows"] = (microkernel.few_rows_tile, FEW_ROWS, MAX_VECTORS)
+GENERATED["tall"] = (microkernel.tall_tile, TALL_ROWS, 1)
 KERNELS = {name: (caller(kernel), rows, vectors) for name, (kernel, rows, vectors) in GENERATED.items()}
 each_kernel = pytest.mark.parametrize(("call", "rows", "vectors"), KERNELS.values(), ids=KERNELS)
 
