@@ -116,6 +116,7 @@ OPERATIONS = {
     "conv": conv_all(IMAGES, WEIGHT, padding=1),
     "conv with stride and dilation": conv_all((4, 16, 57, 57), (24, 16, 3, 3), stride=2, dilation=2, padding=1),
     "conv of few channels": conv_all((2, 3, 96, 96), (32, 3, 7, 7), stride=2, padding=3),
+    "conv with a large stride": conv_all((4, 1, 16000), (64, 1, 100), stride=20),
     "conv of one large image": conv_all((1, 16, 128, 128), (16, 16, 3, 3), padding=1),
     "conv of many channels": conv_all((2, 256, 7, 7), (256, 256, 3, 3), padding=1),
     "direct conv": conv_all((3, 24, 30, 28), (72, 24, 3, 3), algorithm="direct"),

@@ -34,10 +34,12 @@ def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, ta
     height = FEW_ROWS if out_channels <= FEW_ROWS else ROWS
     tiles = (out_channels + height - 1) // height
     lane_stride = whole.taps if backward else whole.summed * whole.taps
+    reader, held = make_reader(x, False, plan, tables, 0), -1  # the piece of work that its panel holds
     turn = worker
     for phase in range(plan.shape[0]):
         header, (n, d, h, _) = phase_header(plan, phase), phase_axes(plan, phase)
-        reader = make_reader(x, False, plan, tables, phase)
+        if phase > 0 and not header.again:
+            reader, held = make_reader(x, False, plan, tables, phase), -1
         target = make_target(pointer(out, 0), False, groups * out_channels, plan, phase)
         columns = _weight_offsets(whole, plan, phase)
         rows = empty(ROWS, np.int64)
@@ -50,7 +52,11 @@ def pixels_core(worker, workers, x, weight, backward, bias, floor, out, plan, ta
             group, box = box_of(item, groups, plan, phase)
             if is_empty(box):
                 continue
-            panel = read_box(reader, plan, phase, box, group)
+            piece = item.index * item.parts + item.part
+            if piece != held:
+                read_box(reader, plan, phase, box, group)
+                held = piece
+            panel = aligned(pointer(reader.panel, 0))
             # Lanes up to the last pixel; beyond it and between rows they hold what nobody reads.
             last = (box.images - 1) * n.pitch + (box.depth - 1) * d.pitch + (box.height - 1) * h.pitch + box.width
             along = make_lanes(last, lanes_at(panel))

@@ -93,15 +93,16 @@ def make_plan(
     Where the input's order and padding allow, it is read in place.
     """
     phases = [_plan_phase(axes, images, channels, groups, itemsize, reading) for axes in make_phases(window, backward)]
-    numbers, tables, size = np.zeros((len(phases), ROWS, FIELDS), np.int64), [], 0
+    numbers, tables, size, before = np.zeros((len(phases), ROWS, FIELDS), np.int64), [], 0, None
     for row, (header, *axes) in zip(numbers, phases, strict=True):
-        places = []
+        places, read = [], (header, [axis._replace(start=0, first_tap=0) for axis in axes])
         for table in (pixel_offsets(*axes), summand_offsets(header, *axes), row_offsets(header, *axes)):
             places.append(size)
             tables.append(table)
             size += table.size
-        row[0, : len(header)] = header._replace(pixels=places[0], summands=places[1], rows=places[2])
-        row[1:] = axes
+        again = int(read == before)
+        row[0, : len(header)] = header._replace(again=again, pixels=places[0], summands=places[1], rows=places[2])
+        row[1:], before = axes, read
     plan = Plan(numbers, np.concatenate(tables), phases[0][0], max(header.boxes for header, *_ in phases))
     plan.numbers.setflags(write=False)
     plan.tables.setflags(write=False)

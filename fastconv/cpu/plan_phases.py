@@ -71,6 +71,7 @@ class Header(NamedTuple):
     panel: int  # elements of a panel
     kernel_taps: int  # of the whole kernel
     box_pixels: int  # of a full box
+    again: int = 0  # whether its boxes and tables are those of the phase before
     pixels: int = 0  # where the phase's tables start: see pixel_offsets, summand_offsets and row_offsets
     summands: int = 0
     rows: int = 0

@@ -290,6 +290,19 @@ def test_tables_lead_to_places_of_their_own_in_the_panel(arguments, limits):
             assert max(reached) < header.panel
 
 
+@given(plans(), small_boxes)
+def test_phases_are_the_same_again_where_boxes_and_tables_are(arguments, limits):
+    with limits:
+        made = make_plan(*arguments)
+    before = None
+    for header, axes in phases(made):
+        tables = [table(made, header.pixels, header.box_pixels), table(made, header.summands, header.taps)]
+        boxes = [axis._replace(start=0, first_tap=0) for axis in axes]
+        now = header._replace(again=0, pixels=0, summands=0, rows=0), boxes, [part.tolist() for part in tables]
+        assert header.again == (now == before)
+        before = now
+
+
 @given(plans())
 def test_plans_are_read_only_and_kept(arguments):
     made = make_plan(*arguments)
