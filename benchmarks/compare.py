@@ -135,9 +135,9 @@ def clock_for(threads: int) -> Clock:
 def keep_memory() -> None:
     """Tell glibc to reuse what is freed; other systems are left as they are."""
     if platform.libc_ver()[0] == "glibc":
-        mallopt, trim_threshold, mmap_threshold = ctypes.CDLL(None).mallopt, -1, -3
+        mallopt, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, -1, -4
         mallopt(trim_threshold, 1 << 30)
-        mallopt(mmap_threshold, 1 << 25)
+        mallopt(mmap_max, 0)  # a threshold has a maximum of 32 MiB: larger results would be fresh pages now and then
 
 
 def timed(call: Callable[[], Any], count: int, clock: Clock) -> float:
