@@ -130,7 +130,7 @@ def _times(builder: Any, pitch: Any, i: int) -> Any:
 @intrinsic  # type: ignore[untyped-decorator]
 def sum_group_pixels(
     typingctx: Any, columns: Any, a: Any, panel: Any, b: Any, image: Any, plane: Any, step: Any, images: Any, rows: Any,
-    width: Any, sums: Any, pitch: Any, more: Any,
+    width: Any, sums: Any, pitch: Any, more: Any, ahead: Any,
 ) -> Any:  # fmt: skip
     """A share of the weight's gradient: for i < CHANNELS, t < TAPS and all lanes l
 
@@ -138,10 +138,11 @@ def sum_group_pixels(
                                                               * b[n * image + i * plane + j * step + x]
 
     over n < images, rows j < rows and x = l, l + lanes, ... < width, with one chain of multiply-adds per element, down
-    the rows of all images and then across; ``more`` adds the chain to what is there, else it begins with zero.
+    the rows of all images and then across; ``more`` adds the chain to what is there, else it begins with zero. A cache
+    line from ``ahead`` on is fetched into L2 with every vector.
     """
     number = types.intp
-    signature = types.void(types.CPointer(number), a, number, b, *[number] * 6, a, number, types.boolean)
+    signature = types.void(types.CPointer(number), a, number, b, *[number] * 6, a, number, types.boolean, a)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _emit_sum_group_pixels(builder, WidthEmitter(context, builder, signature.args[1].dtype), args)
@@ -151,7 +152,7 @@ def sum_group_pixels(
 
 
 def _emit_sum_group_pixels(builder: Any, emit: WidthEmitter, args: Any) -> None:
-    columns, a, panel, b, image, plane, step, images, rows, width, sums, pitch, more = args
+    columns, a, panel, b, image, plane, step, images, rows, width, sums, pitch, more, ahead = args
     into = [
         emit.at(sums, builder.add(_times(builder, pitch, i), ir.Constant(INDEX, t * emit.lanes)))
         for i in range(CHANNELS)
@@ -179,6 +180,10 @@ def _emit_sum_group_pixels(builder: Any, emit: WidthEmitter, args: Any) -> None:
                             for far in (panel, image)
                         ]
                         _emit_products(builder, emit, windows_at, grads_at, offsets, total, first)
+                        turn = builder.add(builder.mul(loop.index, images), along.index)
+                        turn = builder.add(builder.mul(turn, rows), down.index)
+                        line = emit.at(ahead, _times(builder, turn, LINE_BYTES // emit.size))
+                        emit_prefetch(builder, line, write=False, level=2)
     for address, slot in zip(into, total, strict=True):
         emit.store(builder.load(slot), address)
 

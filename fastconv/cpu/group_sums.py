@@ -126,7 +126,8 @@ def group_weight_core(worker, workers, x, grad_out, grad_weight, images, channel
     pitch = (header.columns + TAPS) * lanes  # sums of an output channel
     sums = empty((shared + CHANNELS) * pitch + lanes * lanes + SLACK, x.dtype)
     begin, end = channel.units * worker // workers, channel.units * (worker + 1) // workers
-    cleared = -1
+    cleared, done = -1, 0
+    size, out_size = header.planes * header.pixels, shared * header.out_pixels
     for unit in range(begin, end):
         for number in range((images + many - 1) // many * header.boxes):
             image, index = number // header.boxes * many, number % header.boxes
@@ -135,33 +136,56 @@ def group_weight_core(worker, workers, x, grad_out, grad_weight, images, channel
                 cleared = lists.move_list
                 clear(pointer(panel, 0), panel.size)
             there, grads, into = aligned(pointer(panel, 0)), aligned(pointer(buffer, 0)), aligned(pointer(sums, 0))
+            first = make_piece(header, channel, image, unit, lanes)
             for i in range(count):
                 piece = make_piece(header, channel, image + i, unit, lanes)
                 target = advance(there, i * header.panel)
                 fill_panel(target, pointer(x, 0), pointer(plan, 0), header, lists, channel, piece)
+            after = (image + 1) * channel.units + unit if image + 1 < images else min(unit + 1, end - 1)
+            done = done if index > 0 else 0
             for c in range(0, shared, CHANNELS):
-                for k in range(min(CHANNELS, shared - c) * count):
-                    o, i = k // count, k % count
-                    piece = make_piece(header, channel, image + i, unit, lanes)
-                    source = result_of(pointer(grad_out, 0), header, lists, channel, piece, piece.first + c + o)
-                    target = advance(grads, (o * many + i) * header.buffer)
-                    copy_rows_in(target, source, pointer(plan, lists.row_list), lists.rows)
-                _sum_box(there, grads, many, plan, header, lists, count, advance(into, c * pitch), pitch, number > 0)
+                source = result_of(pointer(grad_out, 0), header, lists, channel, first, first.first + c)
+                _copy_grads(grads, source, plan, header, lists, many, min(CHANNELS, shared - c), count, channels)
+                stream = Stream(grads, 0, grads, 0, 0)  # where planes of several images lie apart: what is there
+                if many == 1:
+                    stream = Stream(
+                        pointer(x, after * size), min(size, AHEAD), pointer(grad_out, after * out_size),
+                        min(out_size, AHEAD), done,
+                    )  # fmt: skip
+                done = _sum_box(
+                    there, grads, many, plan, header, lists, count, advance(into, c * pitch), pitch, number > 0, stream
+                )
         _store_sums(grad_weight, aligned(pointer(sums, 0)), pitch, taps, unit * shared, shared, lanes)
 
 
 @internal
-def _sum_box(panel, grads, many, plan, header, lists, images, sums, pitch, more):
+def _copy_grads(target, source, plan, header, lists, many, count, images, channels):
+    """Rows of a box of grad_out to rows that start with cache lines: [channel][image of ``many``]."""
+    for o in range(count):
+        for i in range(images):
+            here = advance(source, (i * channels + o) * header.out_pixels)
+            there = advance(target, (o * many + i) * header.buffer)
+            copy_rows_in(there, here, pointer(plan, lists.row_list), lists.rows)
+
+
+@internal
+def _sum_box(panel, grads, many, plan, header, lists, images, sums, pitch, more, stream):
     """Add a box's products of grad_out and the input, of some images, for some channels of a group."""
-    tiles = pointer(plan, lists.tile_list)
+    tiles, done, lanes = pointer(plan, lists.tile_list), stream.done, lanes_of(sums)
     for n in range(tiles[0]):
         tile = pointer(plan, tiles[1] + 4 * n)
+        lines = images * tile[2] * ((tile[3] + lanes - 1) // lanes) * lanes
         for t in range(0, header.columns, TAPS):
-            columns, into = pointer(plan, header.column_list + t), advance(sums, t * lanes_of(sums))
+            columns, into = pointer(plan, header.column_list + t), advance(sums, t * lanes)
+            ahead = advance(stream.ahead, _within(done, lines, stream.size))
+            if t // TAPS % 2 == 1:  # by turns
+                ahead = advance(stream.results, _within(done, lines, stream.results_size))
+                done += lines
             sum_group_pixels(
                 columns, advance(panel, tile[0]), header.panel, advance(grads, tile[1]), header.buffer,
-                many * header.buffer, header.step, images, tile[2], tile[3], into, pitch, more or n > 0,
+                many * header.buffer, header.step, images, tile[2], tile[3], into, pitch, more or n > 0, ahead,
             )  # fmt: skip
+    return done
 
 
 @internal
