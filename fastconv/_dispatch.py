@@ -29,9 +29,8 @@ class CudaArrayError(TypeError):
 def backend(**arrays: Any) -> ModuleType:
     """The backend module for the arrays of one call, given by argument name."""
     for name, array in arrays.items():
-        if isinstance(array, np.ndarray) or (array is None and name in OPTIONAL):
-            continue
-        return _other_backend(name, arrays)
+        if not isinstance(array, np.ndarray) and (array is not None or name not in OPTIONAL):
+            return _other_backend(name, arrays)
     return cpu
 
 

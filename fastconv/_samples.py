@@ -177,7 +177,7 @@ def _maxima(rank: int, source: Source) -> Iterator[Sample]:
 def _means(rank: int, source: Source) -> Iterator[Sample]:
     x = source(2, 5, *SIZES[rank])
     for (name, reduce), (kernel, stride, padding) in itertools.product(
-        (("avg", np.mean), ("sum", np.sum)), ((2, 2, 0), (3, 1, 1))
+        (("avg", np.mean), ("sum", np.sum)), ((2, 2, 0), (3, 1, 1), (3, 2, 1))
     ):
 
         def forward(p: Array, reduce: Any = reduce, window: Any = (kernel, stride, padding)) -> Array:

@@ -297,6 +297,22 @@ def test_rows_of_every_length(arrange, kernel, stride, padding, dtype):
         )
 
 
+@pytest.mark.parametrize("padding", [0, 1, ((1, 0), (0, 1)), ((2, 1), (3, 2))])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_gradients_of_windows_that_move_by_two(kernel, padding):
+    """They have kernels of their own: planes of all small sizes, of some vectors, and of more rows than scratch."""
+    shapes = [(1, 2, h, w) for h in range(1, 5) for w in range(1, 7)]
+    for shape in [*shapes, *((2, 1, 3, w) for w in range(30, 36)), (1, 2, 7, 66), (1, 1, 400, 17)]:
+        if padding == 0 and min(shape[2:]) < kernel:
+            continue
+        window = (kernel, 2, padding, 1, True)
+        grad_out = strategies.values(max_pool_values(np.zeros(shape), *window).shape, np.float32, 1, integers=True)
+        np.testing.assert_array_equal(
+            avg_pool_backward(grad_out, shape, *window, True, 1),
+            naive.avg_pool_backward(grad_out, shape, *window, True, 1),
+        )
+
+
 @pytest.mark.parametrize("channels", [*range(1, 36), 65])
 def test_every_number_of_channels(channels):
     x = strategies.channels_last(strategies.values((2, channels, 6, 5), np.float32, channels, integers=True))

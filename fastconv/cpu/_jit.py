@@ -200,6 +200,9 @@ def _omp_in_parallel() -> list[Any]:
     return [library.omp_in_parallel for library in map(ctypes.CDLL, places) if hasattr(library, "omp_in_parallel")]
 
 
+_ONE_WORKER = (0, 1)
+
+
 def launch(core: Any, tasks: int, *args: Any) -> None:
     """Run ``core(worker, workers, *args)`` for every worker, on at most ``tasks`` threads.
 
@@ -207,10 +210,10 @@ def launch(core: Any, tasks: int, *args: Any) -> None:
     started a team of OpenMP, or was inside TBB, whose locks nobody opens in the child; and where a second thread enters
     Numba's workqueue layer, which does not allow it.
     """
-    if _thread.recording is not None:
-        _thread.recording.launch(core, args)
+    if (recording := _thread.recording) is not None:
+        recording.launch(core, args)
     if tasks <= 1 or _thread.alone:  # asking for the number of threads and their layer costs as much as a small kernel
-        core(0, 1, *args)
+        core(*(_ONE_WORKER + args))  # faster than unpacking the arguments behind two others
         return
     workers, layer = min(numba.get_num_threads(), tasks), _layer()
     together = layer in ("omp", "tbb")  # of several threads at once

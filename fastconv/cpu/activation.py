@@ -136,7 +136,11 @@ def _slope(negative_slope: float, dtype: np.dtype[Any]) -> Array:
 def _forward(core: Any, x: Array, out: Array | None, *slope: Array) -> Array:
     axes = order.memory_axes(x)
     result = out if out is not None and order.fits(out, axes, x) else order.empty(x.shape, x.dtype, axes)
-    _launch((core, _forward_half), (order.flat(x, axes),), slope, order.flat_target(result, axes))
+    source, target = order.flat(x, axes), order.flat_target(result, axes)
+    if half.is_half(x.dtype):
+        _launch_half(_forward_half, (source,), slope, target)
+    else:
+        _jit.launch(core, x.size // _SHARE, source, *slope, target)
     if out is None or result is out:
         return result
     out[...] = result
@@ -146,16 +150,15 @@ def _forward(core: Any, x: Array, out: Array | None, *slope: Array) -> Array:
 def _backward(core: Any, grad_out: Array, x: Array, *slope: Array) -> Array:
     axes = order.memory_axes(x)
     grad_x = order.empty(x.shape, x.dtype, axes)
-    inputs = order.flat(grad_out, axes), order.flat(x, axes)
-    _launch((core, _backward_half), inputs, slope, order.flat_target(grad_x, axes))
+    grads, source, target = order.flat(grad_out, axes), order.flat(x, axes), order.flat_target(grad_x, axes)
+    if half.is_half(x.dtype):
+        _launch_half(_backward_half, (grads, source), slope, target)
+    else:
+        _jit.launch(core, x.size // _SHARE, grads, source, *slope, target)
     return grad_x
 
 
-def _launch(cores: tuple[Any, Any], inputs: tuple[Array, ...], slope: tuple[Array, ...], target: Array) -> None:
-    """Start the first core, or the second one for 16-bit floats."""
-    tasks, dtype = target.size // _SHARE, target.dtype
-    if not half.is_half(dtype):
-        _jit.launch(cores[0], tasks, *inputs, *slope, target)
-        return
+def _launch_half(core: Any, inputs: tuple[Array, ...], slope: tuple[Array, ...], target: Array) -> None:
     bits = (array.view(np.uint16) for array in inputs)
-    _jit.launch(cores[1], tasks, *bits, half.is_brain(dtype), *(slope or (_NO_SLOPE,)), target.view(np.uint16))
+    brain, slope = half.is_brain(target.dtype), slope or (_NO_SLOPE,)
+    _jit.launch(core, target.size // _SHARE, *bits, brain, *slope, target.view(np.uint16))

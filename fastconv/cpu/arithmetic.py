@@ -1,4 +1,4 @@
-"""Arithmetic on vectors: the operators ``+ - * / < > ==`` between vectors or a vector and a number, and folds of lanes.
+"""Arithmetic on vectors: operators (``+ - * / < > == !=``) between vectors or a vector and a number, folds of lanes.
 
 A multiplication and an addition may be contracted to one instruction, and nothing else is changed: NaN and inf stay as
 they are.
@@ -63,6 +63,7 @@ _register(operator.truediv, lambda b, x, y: b.fdiv(x, y), False)
 _register(operator.lt, lambda b, x, y: b.fcmp_ordered("<", x, y), True)
 _register(operator.gt, lambda b, x, y: b.fcmp_ordered(">", x, y), True)
 _register(operator.eq, lambda b, x, y: b.fcmp_ordered("==", x, y), True)
+_register(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), True)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fastconv.cpu import _jit, half, order
 from fastconv.cpu.arithmetic import choose, fold_maximum, fold_sum
-from fastconv.cpu.elementary import exp_below
+from fastconv.cpu.elementary import exp_below, scale_of
 from fastconv.cpu.pointers import advance
 from fastconv.cpu.vector import load, load_first, splat, store_first
 
@@ -140,30 +140,39 @@ def peak_of(x, group, inner):
 
 @_jit.inlined
 def tail_of(x, group, inner, peak, y, kept):
-    """The sum of e^(x - peak) over each column, less the 1 of its maximum; y = e^(x - peak) where that is kept.
+    """Over the scale of each column's peak: the sum of e^x but for one e^peak, and e^peak; also y = e^x if ``kept``.
 
-    Leaving the 1 out keeps the digits of a small remainder: the loss of a confident prediction is log(1 + tail).
+    Leaving the largest term out keeps the digits of a small remainder: the loss of a confident prediction is
+    log(1 + tail / top).
     """
-    lowest, zero = splat(x, -np.inf), splat(x, 0.0)
-    total, lost, ones = zero, zero, zero
+    lowest, zero, scale = splat(x, -np.inf), splat(x, 0.0), scale_of(peak)
+    total, lost, others = zero, zero, zero
     for run in range(0, group.steps, RUN):
         partial, stop = zero, min(run + RUN, group.steps)
         whole = max(run, min(stop, group.whole))
         for k in range(run, whole):
-            e = exp_below(load(at_step(x, k, group)), peak)
+            value = load(at_step(x, k, group))
+            e = exp_below(value, scale)
             if kept:
                 store_first(at_step(y, k, group), e, group.lanes)
-            partial, ones = partial + choose(e == 1.0, 0.0, e), ones + choose(e == 1.0, 1.0, zero)
+            partial, others = _add_other(partial, others, e, value, peak)
         for k in range(whole, stop):
-            e = exp_below(load_step(x, k, group, lowest), peak)
+            value = load_step(x, k, group, lowest)
+            e = exp_below(value, scale)
             if kept:
                 store_step(y, k, group, e)
-            partial, ones = partial + choose(e == 1.0, 0.0, e), ones + choose(e == 1.0, 1.0, zero)
+            partial, others = _add_other(partial, others, e, value, peak)
         total, lost = carry(total, lost, partial)
+    total, ones, top = total + lost, group.steps - others, exp_below(peak, scale)
     if inner == 1:
-        total, ones = fold_sum(total + lost), fold_sum(ones)
-        return (ones - 1.0) + total
-    return (ones - 1.0) + (total + lost)
+        total, ones = fold_sum(total), fold_sum(ones)
+    return (ones - 1.0) * top + total, top
+
+
+@_jit.inlined
+def _add_other(total, count, e, value, peak):
+    """One more term, and their number, unless it is that of the maximum."""
+    return choose(value != peak, total + e, total), choose(value != peak, count + 1.0, count)
 
 
 # ------------------------------------------------------------------------------------------------------------ in Python

@@ -47,7 +47,8 @@ def read_only(x: Array) -> Array:
     view = (x if flags.c_contiguous and flags.aligned else _contiguous(x)).ravel()
     if type(view) is not np.ndarray:
         view = view.view(np.ndarray)
-    view.setflags(False)  # by position, and ravel above: half of the time that a keyword and reshape take
+    # By position, and ravel above: half of the time that a keyword and reshape take.
+    view.setflags(False)  # type: ignore[call-arg]
     return view
 
 
@@ -107,7 +108,7 @@ def _writable_in_place(out: Array, channels_last: bool) -> bool:
 
 def flat_target(result: Array, channels_last: bool) -> Array:
     """The 1-D writable view in memory order of an array that :func:`target` returned."""
-    flat = (_channels_to_end(result) if channels_last else result).reshape(-1)
+    flat = (_channels_to_end(result) if channels_last else result).ravel()
     return flat if type(flat) is np.ndarray else flat.view(np.ndarray)
 
 

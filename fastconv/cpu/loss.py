@@ -38,7 +38,8 @@ def _cross_entropy(worker, workers, x, count, inner, labels, losses):
         group = group_at(index, count, inner, lanes)
         peak = peak_of(source, group, inner)
         store_first(pointer(peaks, 0), peak, lanes)
-        store_first(pointer(logs, 0), log1p(tail_of(source, group, inner, peak, source, False)), lanes)
+        tail, top = tail_of(source, group, inner, peak, source, False)
+        store_first(pointer(logs, 0), log1p(tail / top), lanes)
         for i in range(group.columns):
             label = labels[group.column + i]
             here = group.start + i + max(label, 0) * inner

@@ -37,7 +37,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, axes: tuple[int, ...]) -
 
 def flat_target(result: Array, axes: tuple[int, ...]) -> Array:
     """The writable 1-D view of an array whose memory order is ``axes``."""
-    view = (result if axes is NATURAL[result.ndim] else result.transpose(axes)).reshape(-1)
+    view = (result if axes is NATURAL[result.ndim] else result.transpose(axes)).ravel()
     return view if type(view) is np.ndarray else view.view(np.ndarray)
 
 

@@ -46,15 +46,15 @@ def softmax_core(worker, workers, x, count, inner, labels, weight, y):
     for index in range(worker * groups // workers, (worker + 1) * groups // workers):
         group = group_at(index, count, inner, lanes)
         peak = peak_of(source, group, inner)
-        tail = tail_of(source, group, inner, peak, target, True)
-        factor = weight / (tail + 1.0)
+        tail, top = tail_of(source, group, inner, peak, target, True)
+        factor = weight / (tail + top)
         for k in range(group.whole):
             store_first(at_step(target, k, group), load(at_step(target, k, group)) * factor, lanes)
         for k in range(group.whole, group.steps):
             store_step(target, k, group, load_step(target, k, group, factor) * factor)
         if labels.size > 0:
             store_first(pointer(peaks, 0), peak, lanes)
-            store_first(pointer(tails, 0), tail, lanes)
+            store_first(pointer(tails, 0), tail / top, lanes)
             _subtract(x, group, count, inner, labels, weight, peaks, tails, y)
 
 
@@ -81,7 +81,8 @@ def _log_softmax(worker, workers, x, count, inner, y):
     for index in range(worker * groups // workers, (worker + 1) * groups // workers):
         group = group_at(index, count, inner, lanes)
         peak = peak_of(source, group, inner)
-        logarithm = log1p(tail_of(source, group, inner, peak, target, False))
+        tail, top = tail_of(source, group, inner, peak, target, False)
+        logarithm = log1p(tail / top)
         for k in range(group.whole):
             store_first(at_step(target, k, group), (load(at_step(source, k, group)) - peak) - logarithm, lanes)
         for k in range(group.whole, group.steps):

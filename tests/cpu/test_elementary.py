@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastconv.cpu import _jit
-from fastconv.cpu.elementary import exp, log1p
+from fastconv.cpu.elementary import exp, exp_below, log1p, scale_of
 from fastconv.cpu.pointers import advance, lanes_at, pointer
 from fastconv.cpu.vector import load_first, splat, store_first
 from tests import strategies
@@ -20,6 +20,14 @@ def exponentials(x, shift, y):
     for i in range(0, x.size, lanes_at(source)):
         value = exp(load_first(advance(source, i), x.size - i, zero), load_first(advance(others, i), x.size - i, zero))
         store_first(advance(target, i), value, x.size - i)
+
+
+@_jit.compiled
+def ratios(x, peak, y):
+    source, target, top = pointer(x, 0), pointer(y, 0), splat(pointer(x, 0), peak)
+    for i in range(0, x.size, lanes_at(source)):
+        value, scale = load_first(advance(source, i), x.size - i, top), scale_of(top)
+        store_first(advance(target, i), exp_below(value, scale) / exp_below(top, scale), x.size - i)
 
 
 @_jit.compiled
@@ -90,6 +98,21 @@ def test_exp_of_a_difference_that_rounds():
     exact = np.exp(x.astype(np.float64) - np.float64(shift))
     assert worst(exp_of(x, shift), exact, np.float32) < ULPS
     assert worst(np.exp(x - shift), exact, np.float32) > 8  # as the plain difference would have it
+
+
+@dtypes
+@pytest.mark.parametrize("peak", [0.0, 0.3, -3.14159, 88.0, -700.0, 2047.5, 2048.0, -12345.6, 1e6, 1e30])
+def test_ratios_to_the_exponential_of_a_peak(dtype, peak):
+    peak, lowest = dtype(peak), np.log(np.finfo(dtype).tiny) + 1
+    x = np.linspace(float(peak) + lowest, float(peak), 100_001).astype(dtype)
+    x = np.concatenate([x[(x >= float(peak) + lowest) & (x <= peak)], [peak]])
+    y = np.empty_like(x)
+    ratios(x, peak, y)
+    assert worst(y, np.exp(x.astype(wide(dtype)) - wide(dtype)(peak)), dtype) < 3  # two exponentials and a division
+    assert y[-1] == 1
+    edges = np.array([np.nan, -np.inf, -1e38, peak + 3 * lowest], dtype)
+    ratios(edges, peak, y)
+    np.testing.assert_array_equal(y[:4], [np.nan, 0, 0, 0] if abs(peak) < 1e30 else [np.nan, 0, 0, 1])
 
 
 @dtypes
