@@ -25,6 +25,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core import caching, compiler, config
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
@@ -174,7 +175,7 @@ class Compilations(caching._Cache):  # type: ignore[misc]
         payload = _read(*place)
         if payload is None:
             return None
-        target_context.refresh()
+        rtsys.initialize(target_context)  # Numba would import all that it can compile, which takes a fifth of a second
         return compiler.CompileResult._rebuild(target_context, *payload)
 
     def save_overload(self, sig: Any, data: Any) -> None:

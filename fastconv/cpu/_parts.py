@@ -7,15 +7,22 @@ translated in the kernel that it ends up in, once. What Numba does for code unli
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
+import operator
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from llvmlite import binding as llvm
 from numba import _dynfunc, types
-from numba.core import codegen, compiler, typed_passes, untyped_passes
+from numba.core import cgutils, codegen, compiler, typed_passes, untyped_passes
 from numba.core.compiler_machinery import LoweringPass, PassManager, _pass_registry, register_pass
+from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.core.runtime.context import NRTContext
+from numba.cpython import builtins
+from numba.extending import intrinsic
 
 # Passes for closures, literals, overloads written in place, Python objects, and for reports on what was compiled.
 _UNUSED = {
@@ -110,6 +117,22 @@ class _MakePart(_MakeKernel):
     _name, _library = "make_part", _PartLibrary
 
 
+def _extreme(name: str, better: Any) -> Any:
+    """``min`` or ``max`` in one piece: Numba's own are two functions each, compiled for every kind of arguments."""
+
+    def extreme(typingctx: Any, *values: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builtins.do_minmax(context, builder, values, cgutils.unpack_tuple(builder, args[0]), better)
+
+        return typingctx.unify_types(*values)(types.StarArgTuple(values)), codegen
+
+    extreme.__name__ = name
+    return intrinsic(extreme)
+
+
+_least, _most = _extreme("min", operator.lt), _extreme("max", operator.gt)
+
+
 class _Typing:
     """Numba's types of calls; those of arithmetic on numbers, which takes it a long search, are kept.
 
@@ -123,6 +146,10 @@ class _Typing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+    def resolve_value_type(self, value: Any) -> Any:
+        """The type of a constant."""
+        return self._context.resolve_value_type(_least if value is min else _most if value is max else value)
 
     def resolve_function_type(self, function: Any, args: Any, options: Any) -> Any:
         """The signature of a call."""
@@ -165,17 +192,41 @@ class _Compiler(compiler.CompilerBase):  # type: ignore[misc]
         return [lean]
 
 
+@contextlib.contextmanager
+def _enough_of_numba() -> Iterator[None]:
+    """Numba's contexts with what kernels are made of; all that Numba knows takes a fifth of a second to import."""
+
+    def load() -> None:
+        rtsys.initialize(cpu_target.target_context)
+        for name in ("cpython.numbers", "cpython.rangeobj", "cpython.slicing", "cpython.tupleobj", "np.arrayobj"):
+            importlib.import_module(f"numba.{name}")
+
+    contexts = {cpu_target.typing_context: lambda: None, cpu_target.target_context: load}
+    for context, loading in contexts.items():
+        context.load_additional_registries = loading
+    try:
+        yield
+    finally:
+        for context in contexts:
+            del context.load_additional_registries
+
+
 class Kernel(_Compiler):
     """The compiler of kernels."""
 
     _make = _MakeKernel
+
+    def __init__(self, *args: Any) -> None:
+        with _enough_of_numba():
+            super().__init__(*args)
 
     def compile_extra(self, func: Any) -> Any:
         """Without Python's collector of cycles, which finds nothing yet and takes a tenth of the time."""
         collecting = gc.isenabled()
         gc.disable()
         try:
-            return super().compile_extra(func)
+            with _enough_of_numba():
+                return super().compile_extra(func)
         finally:
             if collecting:
                 gc.enable()
