@@ -112,9 +112,15 @@ class _MakeKernel(LoweringPass):  # type: ignore[misc]
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _MakePart(_MakeKernel):
-    """The same for a part."""
+    """The same for a part. One that only borrows arrays, from its caller, has no need to count references."""
 
     _name, _library = "make_part", _PartLibrary
+
+    def run_pass(self, state: Any) -> bool:
+        models = state.targetctx.data_model_manager
+        calls = [call.return_type for each, call in state.calltypes.items() if getattr(each, "op", "") == "call"]
+        state.targetctx.enable_nrt = any(models[kind].contains_nrt_meminfo() for kind in [state.return_type, *calls])
+        return super().run_pass(state)
 
 
 def _extreme(name: str, better: Any) -> Any:
