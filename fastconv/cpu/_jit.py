@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import inspect
 import os
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core import config
 from numba.core.ccallback import CFunc
+from numba.extending import typeof_impl
 from numba.np.ufunc import parallel as _parallel
 
 from fastconv.cpu import _cache, _flush, _parts, _workers
@@ -39,16 +40,40 @@ _PART: dict[str, Any] = {"pipeline_class": _parts.Part, **_INTERNAL, **_OPTIONS}
 kernels: list[Any] = []  # all that Python may start
 
 
+class _Function:
+    """A function that is Numba's from its first use on: import would take a fifth longer to make all of them at once."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self._function, self._options = function, options
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        """What Numba compiles it with."""
+        return numba.njit(**self._options)(self._function)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dispatcher, name)
+
+
+@typeof_impl.register(_Function)  # type: ignore[untyped-decorator]
+def _type_of(function: _Function, context: Any) -> Any:
+    return typeof_impl(function.dispatcher, context)
+
+
+def _later(function: Callable[..., Any], **options: Any) -> Any:
+    return function if config.DISABLE_JIT else _Function(function, options)
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel that Python starts, on first use; kept on disk."""
-    if next(iter(inspect.signature(function).parameters), "") != "worker":
+    if "worker" not in function.__code__.co_varnames[:1]:
         return _kernel(function, function)
     return _kernel(_workers.with_workers(internal(function), function), function)
 
 
 def flushing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel of sums and products, which takes denormal numbers for zeros; else like :func:`compiled`."""
-    core = numba.njit(**{**_PART, "pipeline_class": _flush.FlushingPart})(function)
+    core = _later(function, **{**_PART, "pipeline_class": _flush.FlushingPart})
     return _kernel(_workers.with_workers(core, function), function)
 
 
@@ -63,17 +88,17 @@ def _kernel(whole: Callable[..., Any], function: Callable[..., Any]) -> Callable
 
 def internal(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function for kernels to call, as a part of theirs; Python cannot call it."""
-    return numba.njit(**_PART)(function)  # type: ignore[no-any-return]
+    return _later(function, **_PART)  # type: ignore[no-any-return]
 
 
 def separate(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function for kernels to call, optimised alone: some loops are not vectorised inside of larger ones."""
-    return numba.njit(**_INTERNAL, **_OPTIONS)(function)  # type: ignore[no-any-return]
+    return _later(function, **_INTERNAL, **_OPTIONS)  # type: ignore[no-any-return]
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that disappears into its callers: a small one, or one with a single caller."""
-    return numba.njit(forceinline=True, **_PART)(function)  # type: ignore[no-any-return]
+    return _later(function, forceinline=True, **_PART)  # type: ignore[no-any-return]
 
 
 def c_function(signature: Any) -> Callable[[Callable[..., Any]], Callable[[], Any]]:

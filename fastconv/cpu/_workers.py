@@ -7,7 +7,6 @@ function ``parallel_for`` that ``prange`` ends in as well.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
@@ -48,7 +47,7 @@ def with_workers(core: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if config.DISABLE_JIT:
         return _in_python(function)
-    names = ", ".join(inspect.signature(function).parameters)
+    names = ", ".join(function.__code__.co_varnames[: function.__code__.co_argcount])
     made: dict[str, Any] = {"_start_": _start, "_core_": core}  # names that no kernel has
     exec(f"def {function.__name__}({names}):\n    _start_(_core_, {names})", made)
     kernel: Callable[..., Any] = made[function.__name__]
