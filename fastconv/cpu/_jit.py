@@ -41,7 +41,7 @@ kernels: list[Any] = []  # all that Python may start
 
 
 class _Function:
-    """A function that is Numba's from its first use on: import would take a fifth longer to make all of them at once."""
+    """A function that is Numba's from its first use on: to make all of them at once is a fifth of an import."""
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self._function, self._options = function, options

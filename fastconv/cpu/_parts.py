@@ -36,7 +36,6 @@ _UNUSED = {
     untyped_passes.LiteralPropagationSubPipelinePass,
     untyped_passes.RewriteSemanticConstants,
     untyped_passes.DeadBranchPrune,
-    untyped_passes.ReconstructSSA,
     typed_passes.InlineOverloads,
     typed_passes.NopythonRewrites,
     typed_passes.NoPythonSupportedFeatureValidation,
