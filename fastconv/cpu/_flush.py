@@ -12,11 +12,10 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 from numba.core.compiler_machinery import register_pass
-from numba.core.lowering import Lower
-from numba.core.typed_passes import BaseNativeLowering, NativeLowering
+from numba.core.typed_passes import BaseNativeLowering
 
 from fastconv.cpu import _target
-from fastconv.cpu._parts import Part
+from fastconv.cpu._parts import Lower, Part
 
 X86_64, AARCH64 = (_target.magic()[0].startswith(names) for names in (("x86_64",), ("aarch64", "arm64")))
 # MXCSR: denormal operands are zeros (bit 6), denormal results become zeros (15). FPCR: both (24).
@@ -47,7 +46,7 @@ def _intrinsic(builder: Any, name: str, result: Any, *operands: Any) -> Any:
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, operands), f"llvm.{name}")
 
 
-class _Lower(Lower):  # type: ignore[misc]
+class _Lower(Lower):
     """From Numba's code to LLVM's."""
 
     def lower_normal_function(self, fndesc: Any) -> None:
@@ -80,10 +79,4 @@ class _FlushingLowering(BaseNativeLowering):  # type: ignore[misc]
 class FlushingPart(Part):
     """The compiler of cores that take denormal numbers for zeros, on whichever thread."""
 
-    def define_pipelines(self) -> list[Any]:
-        pipelines: list[Any] = super().define_pipelines()
-        for pipeline in pipelines:
-            pipeline.passes = [(_FlushingLowering if each is NativeLowering else each, *rest)
-                               for each, *rest in pipeline.passes]  # fmt: skip
-            pipeline.finalize()
-        return pipelines
+    _lowering = _FlushingLowering

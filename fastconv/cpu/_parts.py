@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from llvmlite import binding as llvm
 from numba import _dynfunc, types
-from numba.core import cgutils, codegen, compiler, typed_passes, untyped_passes
+from numba.core import cgutils, codegen, compiler, lowering, typed_passes, untyped_passes
 from numba.core.compiler_machinery import LoweringPass, PassManager, _pass_registry, register_pass
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
@@ -36,6 +36,7 @@ _UNUSED = {
     untyped_passes.LiteralPropagationSubPipelinePass,
     untyped_passes.RewriteSemanticConstants,
     untyped_passes.DeadBranchPrune,
+    untyped_passes.ReconstructSSA,
     typed_passes.InlineOverloads,
     typed_passes.NopythonRewrites,
     typed_passes.NoPythonSupportedFeatureValidation,
@@ -93,6 +94,26 @@ class _Counting(NRTContext):  # type: ignore[misc]
         if not self._context.data_model_manager[ty].contains_nrt_meminfo():
             return []
         return super().get_meminfos(builder, ty, value)
+
+
+class Lower(lowering.Lower):  # type: ignore[misc]
+    """From Numba's code to LLVM's. A variable that ends is cleared where it counts references, and nowhere else."""
+
+    def delvar(self, name: str) -> None:
+        """End a variable."""
+        if self.context.enable_nrt and self.context.data_model_manager[self.typeof(name)].contains_nrt_meminfo():
+            super().delvar(name)
+        elif name not in self._blk_local_varmap:
+            self._singly_assigned_vars.discard(name)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(typed_passes.BaseNativeLowering):  # type: ignore[misc]
+    _name = "part_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        return Lower
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
@@ -183,6 +204,7 @@ class _Compiler(compiler.CompilerBase):  # type: ignore[misc]
     """Numba's compiler, without the passes that find nothing here."""
 
     _make: Any
+    _lowering: Any = _Lowering
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -192,7 +214,11 @@ class _Compiler(compiler.CompilerBase):  # type: ignore[misc]
     def define_pipelines(self) -> list[Any]:
         pipeline = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
         lean = _Passes(pipeline.pipeline_name)
-        lean.passes = [step for step in pipeline.passes if step[0] not in _UNUSED]
+        lean.passes = [
+            (self._lowering if step is typed_passes.NativeLowering else step, *rest)
+            for step, *rest in pipeline.passes
+            if step not in _UNUSED
+        ]
         lean.add_pass_after(self._make, typed_passes.IRLegalization)
         lean.finalize()
         return [lean]

@@ -180,7 +180,9 @@ def _sum_columns(panel, grads, plan, header, lists, piece, sums):
 @internal
 def _store_sums(grad_weight, sums, tap_order, blocked, piece, lanes):
     """Lanes are channels, or partial sums that are added in pairs."""
-    taps = np.max(tap_order) + 1
+    taps = 0
+    for k in range(tap_order.size):
+        taps = max(taps, tap_order[k] + 1)
     for o in range(piece.outs):
         for k in range(tap_order.size):
             here = pointer(sums, (o * tap_order.size + k) * lanes)

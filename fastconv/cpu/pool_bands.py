@@ -43,7 +43,7 @@ def rows_of_scratch(plan, fill):
 
 @inlined
 def parts_of_scratch(plan, fill):
-    return np.full((plan[p.BAND] * plan[p.PITCH] if plan[p.PART] > 1 else 0) + SLACK, fill)
+    return filled((plan[p.BAND] * plan[p.PITCH] if plan[p.PART] > 1 else 0) + SLACK, fill)
 
 
 @inlined

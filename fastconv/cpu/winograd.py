@@ -185,11 +185,10 @@ def _transform_kernels(work, weight, packed, lanes, group, block, index):
 def _order_few(to, weight, shape, pitch):
     """Where an element of a run of the weight goes among FEW packed kernels, [part, tap][channel][lane]."""
     to[:] = -1
-    for q in range(weight.taps if weight.backward else weight.taps * FEW):
-        tap, c = q % weight.taps, q // weight.taps
-        if weight.backward:  # kernels are turned round
-            tap = weight.taps - 1 - tap
-        to[q] = (tap_in_parts(shape, tap) * FEW + c) * pitch
+    for tap in range(weight.taps):
+        place = tap_in_parts(shape, weight.taps - 1 - tap if weight.backward else tap)  # backward they are turned round
+        for c in range(1 if weight.backward else FEW):
+            to[c * weight.taps + tap] = (place * FEW + c) * pitch
 
 
 @internal
