@@ -41,7 +41,7 @@ kernels: list[Any] = []  # all that Python may start
 
 
 class _Function:
-    """A function that is Numba's from its first use on: to make all of them at once is a fifth of an import."""
+    """A function that is Numba's from its first use on: to make all of them at once is a third of an import."""
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self._function, self._options = function, options
@@ -49,10 +49,33 @@ class _Function:
     @cached_property
     def dispatcher(self) -> Any:
         """What Numba compiles it with."""
+        return vars(self).setdefault("dispatcher", self._make())  # one for all threads
+
+    def _make(self) -> Any:
         return numba.njit(**self._options)(self._function)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.dispatcher, name)
+
+
+class Kernel(_Function):
+    """A kernel, with its ``core`` or without workers; kept on disk where the function is ours."""
+
+    def __init__(self, function: Callable[..., Any], core: Any) -> None:
+        super().__init__(function, {"no_cfunc_wrapper": True, "pipeline_class": _parts.Kernel, **_OPTIONS})
+        self._core = core
+
+    def _make(self) -> Any:
+        function = self._function
+        kernel: Any = numba.njit(**self._options)(
+            function if self._core is None else _workers.with_workers(self._core, function)
+        )
+        if _cache.is_kept(function):
+            kernel._cache = _cache.Compilations(function)
+        return kernel
+
+    def __call__(self, *args: Any) -> Any:
+        return self.dispatcher(*args)
 
 
 @typeof_impl.register(_Function)  # type: ignore[untyped-decorator]
@@ -66,24 +89,21 @@ def _later(function: Callable[..., Any], **options: Any) -> Any:
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel that Python starts, on first use; kept on disk."""
-    if "worker" not in function.__code__.co_varnames[:1]:
-        return _kernel(function, function)
-    return _kernel(_workers.with_workers(internal(function), function), function)
+    return _kernel(function, internal(function) if "worker" in function.__code__.co_varnames[:1] else None)
 
 
 def flushing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel of sums and products, which takes denormal numbers for zeros; else like :func:`compiled`."""
-    core = _later(function, **{**_PART, "pipeline_class": _flush.FlushingPart})
-    return _kernel(_workers.with_workers(core, function), function)
+    return _kernel(function, _later(function, **{**_PART, "pipeline_class": _flush.FlushingPart}))
 
 
-def _kernel(whole: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """``whole``, compiled on first use, and kept on disk where ``function``, which it is made of, is ours."""
-    kernel: Any = numba.njit(no_cfunc_wrapper=True, pipeline_class=_parts.Kernel, **_OPTIONS)(whole)
+def _kernel(function: Callable[..., Any], core: Any) -> Callable[..., Any]:
+    if config.DISABLE_JIT:
+        return function if core is None else _workers.with_workers(core, function)
+    kernel = Kernel(function, core)
     if _cache.is_kept(function):
-        kernel._cache = _cache.Compilations(function)
         kernels.append(kernel)
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 def internal(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -235,6 +255,7 @@ def launch(core: Any, tasks: int, *args: Any) -> None:
     started a team of OpenMP, or was inside TBB, whose locks nobody opens in the child; and where a second thread enters
     Numba's workqueue layer, which does not allow it.
     """
+    core = getattr(core, "dispatcher", core)
     if (recording := _thread.recording) is not None:
         recording.launch(core, args)
     if tasks <= 1 or _thread.alone:  # asking for the number of threads and their layer costs as much as a small kernel

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pathlib
+from functools import cache
 
-from numba.core.registry import cpu_target
+from llvmlite import binding as llvm
+from numba.core import codegen, config
 
 
 def _vector_unit() -> tuple[int, int, bool]:
@@ -23,10 +25,12 @@ def _vector_unit() -> tuple[int, int, bool]:
     return 16, 16, "fma" in features
 
 
+@cache
 def magic() -> tuple[str, str, str]:
-    """The platform, the processor and its features, as Numba names them."""
-    triple, processor, features = cpu_target.target_context.codegen().magic_tuple()
-    return triple, processor, features
+    """The platform, the processor and its features, as Numba names them, whose compiler is not yet made for it."""
+    processor = llvm.get_host_cpu_name() if config.CPU_NAME is None else config.CPU_NAME
+    features = codegen.get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return llvm.get_process_triple(), processor, features
 
 
 def _converts_half() -> bool:

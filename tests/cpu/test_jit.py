@@ -14,7 +14,6 @@ import types
 import numba
 import numpy as np
 import pytest
-from numba.core.dispatcher import Dispatcher
 
 import fastconv as fc
 import fastconv.cpu
@@ -157,7 +156,7 @@ def kernels():
     found = {}
     for module in pkgutil.iter_modules(fastconv.cpu.__path__, "fastconv.cpu."):
         for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, Dispatcher) and "no_cpython_wrapper" not in value.targetoptions:
+            if isinstance(value, _jit.Kernel):
                 found[value.py_func.__qualname__] = value
     return found
 
