@@ -12,7 +12,7 @@ import importlib
 import os
 import threading
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, TypeVar
 
 import numba
@@ -46,15 +46,13 @@ class _Function:
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self._function, self._options = function, options
 
-    @cached_property
-    def dispatcher(self) -> Any:
-        """What Numba compiles it with."""
-        return vars(self).setdefault("dispatcher", self._make())  # one for all threads
-
     def _make(self) -> Any:
         return numba.njit(**self._options)(self._function)
 
     def __getattr__(self, name: str) -> Any:
+        """The ``dispatcher`` that Numba compiles it with, and what that has."""
+        if name == "dispatcher":
+            return vars(self).setdefault(name, self._make())  # the same for all threads, without a lock of its own
         return getattr(self.dispatcher, name)
 
 
