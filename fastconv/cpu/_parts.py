@@ -240,7 +240,7 @@ def _enough_of_numba() -> Iterator[None]:
         yield
     finally:
         for context in contexts:
-            del context.load_additional_registries
+            vars(context).pop("load_additional_registries", None)  # a kernel that calls one may have done it
 
 
 class Kernel(_Compiler):
