@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import types
 
 import numba
 import numpy as np
 import pytest
+from numba.core.registry import cpu_target
 
 import fastconv as fc
 import fastconv.cpu
@@ -25,9 +25,8 @@ PACKAGE = pathlib.Path(fc.__file__).parent
 
 
 # ----------------------------------------------------------------------------------------------------------- the target
-def target_of(triple, flags):
-    codegen = types.SimpleNamespace(magic_tuple=lambda: (triple, "cpu", flags))
-    return types.SimpleNamespace(target_context=types.SimpleNamespace(codegen=lambda: codegen))
+def test_the_processor_is_what_numba_compiles_for():
+    assert _target.magic() == cpu_target.target_context.codegen().magic_tuple()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def target_of(triple, flags):
     ],
 )
 def test_vector_unit_of_a_target(triple, flags, unit, monkeypatch):
-    monkeypatch.setattr(_target, "cpu_target", target_of(triple, flags))
+    monkeypatch.setattr(_target, "magic", lambda: (triple, "cpu", flags))
     assert _target._vector_unit() == unit
 
 
