@@ -7,9 +7,7 @@ translated in the kernel that it ends up in, once. What Numba does for code unli
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import importlib
 import operator
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -18,8 +16,6 @@ from llvmlite import binding as llvm
 from numba import _dynfunc, types
 from numba.core import cgutils, codegen, compiler, lowering, typed_passes, untyped_passes
 from numba.core.compiler_machinery import LoweringPass, PassManager, _pass_registry, register_pass
-from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
 from numba.core.runtime.context import NRTContext
 from numba.cpython import builtins
 from numba.extending import intrinsic
@@ -224,41 +220,17 @@ class _Compiler(compiler.CompilerBase):  # type: ignore[misc]
         return [lean]
 
 
-@contextlib.contextmanager
-def _enough_of_numba() -> Iterator[None]:
-    """Numba's contexts with what kernels are made of; all that Numba knows takes a fifth of a second to import."""
-
-    def load() -> None:
-        rtsys.initialize(cpu_target.target_context)
-        for name in ("cpython.numbers", "cpython.rangeobj", "cpython.slicing", "cpython.tupleobj", "np.arrayobj"):
-            importlib.import_module(f"numba.{name}")
-
-    contexts = {cpu_target.typing_context: lambda: None, cpu_target.target_context: load}
-    for context, loading in contexts.items():
-        context.load_additional_registries = loading
-    try:
-        yield
-    finally:
-        for context in contexts:
-            vars(context).pop("load_additional_registries", None)  # a kernel that calls one may have done it
-
-
 class Kernel(_Compiler):
     """The compiler of kernels."""
 
     _make = _MakeKernel
-
-    def __init__(self, *args: Any) -> None:
-        with _enough_of_numba():
-            super().__init__(*args)
 
     def compile_extra(self, func: Any) -> Any:
         """Without Python's collector of cycles, which finds nothing yet and takes a tenth of the time."""
         collecting = gc.isenabled()
         gc.disable()
         try:
-            with _enough_of_numba():
-                return super().compile_extra(func)
+            return super().compile_extra(func)
         finally:
             if collecting:
                 gc.enable()
