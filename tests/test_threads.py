@@ -251,4 +251,5 @@ def test_callers_on_many_threads_and_forks_in_every_layer(layer):
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if NO_LAYER in run.stderr:
         pytest.skip(f"Numba's {layer} layer is not installed")
-    assert run.stdout == "all equal\n", f"{run.returncode}: {run.stderr[-2000:]}"
+    # Before it, TBB may say that its threads were at work.
+    assert run.stdout.endswith("all equal\n"), f"{run.returncode}: {run.stderr[-2000:]}"

@@ -104,14 +104,14 @@ def _within(start, count, size):
 
 @compiled
 def group_order_core(worker, workers, weight, tap_order, taps, backward, planes, shared, ordered):
-    """[group][plane, tap in its order][channel] of a weight (O, C / groups, *K)."""
-    size = planes * shared * taps
+    """[group][plane, tap in its order][channel] of a weight (O, C / groups, *K), without taps that meet nothing."""
+    size, ordered_size = planes * shared * taps, tap_order.size * shared
     for group in range(worker, weight.size // size, workers):
         for t in range(tap_order.size):
             plane, tap = tap_order[t] // taps, tap_order[t] % taps
             start, step = (plane * shared * taps, taps) if backward else (plane * taps, planes * taps)
             for c in range(shared):
-                ordered[group * size + t * shared + c] = weight[group * size + start + tap + c * step]
+                ordered[group * ordered_size + t * shared + c] = weight[group * size + start + tap + c * step]
 
 
 # ------------------------------------------------------------------------------------------------------ backward_weight

@@ -166,6 +166,14 @@ def test_windows_may_see_nothing_but_padding():
     make_case((1, 3, 0, 7), 8, (2, 1), strategies.contiguous, np.float32, ins=9, padding=((3, 0), (4, 4))).check()
 
 
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_taps_may_meet_no_row_of_the_input(dtype):
+    """An input of fewer rows than the stride: half of the taps of every group see padding alone."""
+    options = {"stride": (2, 1), "padding": ((1, 1), (0, 0))}
+    make_case((2, 3, 1, 9), 4, (3, 5), strategies.contiguous, dtype, ins=4, **options).check()
+    make_case((1, 2, 1, 20), 5, (2, 3), strategies.contiguous, dtype, ins=3, stride=3, padding=1).check()
+
+
 def test_orders_may_differ():
     for arrange, other in (ORDERS, ORDERS[::-1]):
         for channels, side in ((3, 20), (20, 20), (20, 5)):
