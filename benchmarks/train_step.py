@@ -10,6 +10,8 @@ must agree. Then steps are timed in turns; times are medians, with one thread of
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import itertools
 import math
 import os
 import platform
@@ -142,7 +144,7 @@ class FastConv:
         numba.set_num_threads(threads)
         self.fc, self.version = fastconv, fastconv.__version__
         self.layers, self.images, self.labels = network.layers, images, labels
-        self.parameters, self.rate = initial(network), network.rate
+        self.parameters, self.descend = initial(network), Descent(network.rate, threads)
 
     def step(self) -> float:
         logits, kept = self.forward()
@@ -185,8 +187,8 @@ class FastConv:
             elif isinstance(layer, Linear):
                 weight, bias = parameters.pop()
                 grads = fc.linear_backward(fc.relu_backward(grad, other) if layer.relu else grad, x, weight)
-                descend(weight, grads.weight, self.rate)
-                descend(bias, grads.bias, self.rate)
+                self.descend(weight, grads.weight)
+                self.descend(bias, grads.bias)
                 grad = grads.x
             else:
                 weight, bias = parameters.pop()
@@ -198,19 +200,35 @@ class FastConv:
                 else:  # nobody asks for the gradient of the images
                     grad_weight = fc.conv2d_backward_weight(grad, x, weight.shape, *options)
                     grad_bias = grad.sum((2, 3)).sum(0)
-                descend(weight, grad_weight, self.rate)
-                descend(bias, grad_bias, self.rate)
+                self.descend(weight, grad_weight)
+                self.descend(bias, grad_bias)
 
 
-def descend(parameter: Array, grad: Array, rate: float) -> None:
-    """parameter -= rate * grad, in pieces that stay in cache: NumPy makes two passes of it."""
-    parameter, grad = parameter.reshape(-1), grad.reshape(-1)
-    piece = 1 << 14
-    scaled = np.empty(min(piece, parameter.size), np.float32)
-    for start in range(0, parameter.size, piece):
-        here = parameter[start : start + piece]
-        np.multiply(grad[start : start + piece], np.float32(rate), out=scaled[: here.size])
-        np.subtract(here, scaled[: here.size], out=here)
+class Descent:
+    """parameter -= rate * grad, in pieces that stay in cache, since NumPy makes two passes of it; by threads."""
+
+    piece, least = 1 << 17, 1 << 20  # numbers at a time, and from how many on a second thread pays
+
+    def __init__(self, rate: float, threads: int) -> None:
+        self.rate, self.threads = np.float32(rate), threads
+        self.pool = concurrent.futures.ThreadPoolExecutor(threads)
+
+    def __call__(self, parameter: Array, grad: Array) -> None:
+        parameter, grad = parameter.reshape(-1), grad.reshape(-1)
+        parts = min(self.threads, 1 + parameter.size // self.least)
+        cuts = [parameter.size * part // parts for part in range(parts + 1)]
+        pairs = [(parameter[start:stop], grad[start:stop]) for start, stop in itertools.pairwise(cuts)]
+        if parts == 1:
+            self.move(*pairs[0])
+        else:  # NumPy releases the interpreter's lock while it computes
+            list(self.pool.map(self.move, *zip(*pairs, strict=True)))
+
+    def move(self, parameter: Array, grad: Array) -> None:
+        scaled = np.empty(min(self.piece, parameter.size), np.float32)
+        for start in range(0, parameter.size, self.piece):
+            here = parameter[start : start + self.piece]
+            np.multiply(grad[start : start + self.piece], self.rate, out=scaled[: here.size])
+            np.subtract(here, scaled[: here.size], out=here)
 
 
 # ----------------------------------------------------------------------------------------------------------- in PyTorch
