@@ -31,6 +31,7 @@ PARTS = {
         "conv_pixels.few_rows_tile",
         "pointwise.tile",
         "depthwise.sum_taps",
+        "group_sums.sum_group",
     ),
     "stores": (
         "conv.store_tile",
@@ -39,8 +40,15 @@ PARTS = {
         "pointwise._store",
         "pointwise._expect",
         "depthwise._store_rows",
+        "group_sums.move_rows_out",
     ),
-    "panels": ("conv.read_box", "conv_pixels.read_box", "pointwise._read_block", "depthwise.fill_panel"),
+    "panels": (
+        "conv.read_box",
+        "conv_pixels.read_box",
+        "pointwise._read_block",
+        "depthwise.fill_panel",
+        "group_sums.fill_panel",
+    ),
     "packing": ("conv._pack", "weights.pack_segment"),
 }
 WHOLE = "whole"

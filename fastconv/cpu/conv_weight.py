@@ -74,19 +74,9 @@ def weight_sums_core(
                     into = aligned(pointer(memory, 0))
                 until = min(item.last, k + step)
                 _add_box(
-                    problem,
-                    reader,
-                    operand,
-                    panel,
-                    plan,
-                    box,
-                    group,
-                    k,
-                    until,
-                    0 if not few else k,
-                    into,
+                    problem, reader, operand, panel, plan, box, group, k, until, 0 if not few else k, into,
                     index > start,
-                )
+                )  # fmt: skip
                 if few:
                     for row in range(k * ROWS, min(until * ROWS, out_channels)):
                         there = pointer(grad_weight, (group * out_channels + row) * problem.taps * problem.in_channels)

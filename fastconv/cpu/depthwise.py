@@ -308,6 +308,6 @@ def depthwise_backward_weight(
         return layout.deliver(result, out)
     launch(
         depthwise_weight_core, max(1, grad_out.size * plan.order.size >> 17), source, grads,
-        layout.flat_target(result, False), x.shape[0],        channels, shared, channels_last, plan.numbers, plan.order,
+        layout.flat_target(result, False), x.shape[0], channels, shared, channels_last, plan.numbers, plan.order,
     )  # fmt: skip
     return layout.deliver(result, out)

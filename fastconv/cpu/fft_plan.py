@@ -81,11 +81,6 @@ def _made_again(size: int, tiles: int, channels: int, out_channels: int, itemsiz
     return channels * min((len(shares) - 1) * tiles, (-(-tiles // most) - 1) * out_channels)
 
 
-def _is_small(size: int, channels: int, out_channels: int, itemsize: int) -> bool:
-    """Whether the spectra of a weight are one block."""
-    return len(blocks(1, channels, out_channels, size, itemsize)) == 1
-
-
 def _whole(count: int, size: int) -> int:
     return -(-count // size) * size
 
